@@ -1,0 +1,65 @@
+//! One homogeneous graph: adjacency, features, labels and splits, and the HDF5 file that holds them.
+
+use std::collections::BTreeMap;
+
+use ndarray::Array2;
+
+/// A sparse matrix in compressed rows: values f32, column indices u32, row pointers usize.
+pub type SparseMatrix = sprs::CsMatI<f32, u32, usize>;
+
+/// Node features H, N × d, a node a row.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Features {
+    /// Every entry is stored.
+    Dense(Array2<f32>),
+    /// Only the non-zero entries are stored, in compressed rows.
+    Sparse(SparseMatrix),
+}
+
+impl Features {
+    /// Number of nodes N.
+    pub fn nodes(&self) -> usize {
+        match self {
+            Features::Dense(h) => h.nrows(),
+            Features::Sparse(h) => h.rows(),
+        }
+    }
+
+    /// Number of features d.
+    pub fn dimension(&self) -> usize {
+        match self {
+            Features::Dense(h) => h.ncols(),
+            Features::Sparse(h) => h.cols(),
+        }
+    }
+}
+
+/// Disjoint sets of node indices.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Split {
+    /// Nodes whose labels are trained on.
+    pub train: Vec<usize>,
+    /// Nodes that choose the best iteration.
+    pub val: Vec<usize>,
+    /// Nodes that are only reported on.
+    pub test: Vec<usize>,
+    /// The seed the split was drawn from; `None` for a published split.
+    pub seed: Option<u64>,
+}
+
+/// A graph with all that training needs; every invariant of the file format holds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Dataset {
+    /// Short name, such as `cora`.
+    pub name: String,
+    /// Number of classes C; labels are `-1..C`, −1 where unknown.
+    pub num_classes: usize,
+    /// Raw edges A, N × N: sorted, no duplicates, no self loops, not normalised.
+    pub adjacency: SparseMatrix,
+    /// Node features H, N × d.
+    pub features: Features,
+    /// Class of each node, −1 where unknown.
+    pub labels: Vec<i64>,
+    /// Splits by name.
+    pub splits: BTreeMap<String, Split>,
+}
