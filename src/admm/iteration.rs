@@ -1,0 +1,408 @@
+//! One iteration of Algorithm 1 over the layers that a rank holds.
+//!
+//! All layers work at the same time: line 1 of layer l uses q_{l−1}, u_{l−1} of the iteration before, and lines
+//! 5 and 6 use the p_{l+1} that line 1 of layer l+1 has just made. So p goes down while W, b and z are updated,
+//! and q goes up behind the first product of the next iteration.
+
+use thiserror::Error;
+
+use super::p::{self, PStep, SpectralNorm};
+use super::q::{self, QStep};
+use super::residuals::{LayerTerms, layer_terms};
+use super::{Boundary, Layer, Penalties, Subproblem, Weights, Workspace, b, u, w, z, z_last};
+use crate::linalg::factor::FactorError;
+use crate::linalg::{Real, Workers};
+use crate::quantize::LevelSet;
+
+/// W p carried along by additions is formed anew this often, so that rounding does not gather in it.
+const REFRESH_EVERY: u64 = 50;
+
+/// What one rank holds of the network: a run of layers and the boundaries they touch.
+#[derive(Debug, Clone)]
+pub struct RankState<T> {
+    /// L, the number of layers of the whole network.
+    pub depth: usize,
+    /// The layers held, in order.
+    pub layers: Vec<Layer<T>>,
+    /// The boundaries touched, in order; the outer ones are shared with the neighbouring ranks.
+    pub boundaries: Vec<Boundary<T>>,
+    /// Classes of the training nodes by block, where layer L is held.
+    pub labels: Option<Vec<Vec<usize>>>,
+    /// Number of training nodes N.
+    pub nodes: usize,
+}
+
+impl<T: Real> RankState<T> {
+    /// Whether the lowest layer held has a neighbour below on another rank.
+    pub fn has_rank_below(&self) -> bool {
+        self.layers.first().is_some_and(|layer| layer.index > 1)
+    }
+
+    /// Whether the highest layer held has a neighbour above on another rank.
+    pub fn has_rank_above(&self) -> bool {
+        self.layers.last().is_some_and(|layer| layer.index < self.depth)
+    }
+
+    /// Position in `boundaries` of the one below `layers[i]`.
+    fn below(&self, i: usize) -> Option<usize> {
+        if self.has_rank_below() { Some(i) } else { i.checked_sub(1) }
+    }
+
+    /// Position in `boundaries` of the one above `layers[i]`.
+    pub fn above(&self, i: usize) -> Option<usize> {
+        let position = if self.has_rank_below() { i + 1 } else { i };
+        (position < self.boundaries.len()).then_some(position)
+    }
+}
+
+/// The exchange with the ranks that hold the layers below and above.
+pub trait Neighbours<T> {
+    /// What can go wrong in it.
+    type Error;
+    /// Receives q of this boundary, which the rank below updated in the iteration before.
+    ///
+    /// # Errors
+    /// The exchange failed.
+    fn receive_q(&mut self, below: &mut Boundary<T>) -> Result<(), Self::Error>;
+    /// Sends p of this boundary, just updated here, to the rank below.
+    ///
+    /// # Errors
+    /// The exchange failed.
+    fn send_p(&mut self, below: &Boundary<T>) -> Result<(), Self::Error>;
+    /// Receives p of this boundary from the rank above.
+    ///
+    /// # Errors
+    /// The exchange failed.
+    fn receive_p(&mut self, above: &mut Boundary<T>) -> Result<(), Self::Error>;
+    /// Sends q of this boundary, just updated here, to the rank above.
+    ///
+    /// # Errors
+    /// The exchange failed.
+    fn send_q(&mut self, above: &Boundary<T>) -> Result<(), Self::Error>;
+    /// Lets messages move; called between products.
+    ///
+    /// # Errors
+    /// The exchange failed.
+    fn progress(&mut self) -> Result<(), Self::Error>;
+}
+
+/// One process that holds every layer has no neighbours.
+#[derive(Debug, Clone, Copy)]
+pub struct NoNeighbours;
+
+impl<T> Neighbours<T> for NoNeighbours {
+    type Error = std::convert::Infallible;
+    fn receive_q(&mut self, _: &mut Boundary<T>) -> Result<(), Self::Error> {
+        Ok(())
+    }
+    fn send_p(&mut self, _: &Boundary<T>) -> Result<(), Self::Error> {
+        Ok(())
+    }
+    fn receive_p(&mut self, _: &mut Boundary<T>) -> Result<(), Self::Error> {
+        Ok(())
+    }
+    fn send_q(&mut self, _: &Boundary<T>) -> Result<(), Self::Error> {
+        Ok(())
+    }
+    fn progress(&mut self) -> Result<(), Self::Error> {
+        Ok(())
+    }
+}
+
+/// Everything that an iteration is told from outside; the same on every rank.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// k, counted over all stages from 1.
+    pub iteration: u64,
+    /// ρ and ν now.
+    pub penalties: Penalties,
+    /// ρ and ν of the iteration before in this stage: u of the boundary below still waits for its update.
+    pub previous: Option<Penalties>,
+    /// How p and W are solved.
+    pub subproblem: Subproblem,
+    /// Level set of p_{l+1} at boundary l (index l − 1); `None` where p is not quantized.
+    pub p_levels: Option<Vec<LevelSet>>,
+    /// Level set of q_l at boundary l (index l − 1); `None` where q is not quantized.
+    pub q_levels: Option<Vec<LevelSet>>,
+    /// How ‖W‖₂² is found where p is quantized.
+    pub spectral_norm: SpectralNorm,
+    /// Largest entry of the gradient at which z_L counts as found.
+    pub z_tolerance: f64,
+}
+
+impl Rules {
+    /// Whether this layer's p and W are solved exactly; a choice by shapes alone.
+    pub fn exact(&self, inputs: usize, nodes: usize) -> bool {
+        match self.subproblem {
+            Subproblem::Gradient => false,
+            Subproblem::Exact => true,
+            Subproblem::Auto => exact_is_worth_it(inputs, nodes),
+        }
+    }
+}
+
+/// The exact solve costs O(n³) for a factorisation beside products of O(N n²): worth it for narrow layers and
+/// for those with more nodes than neurons.
+fn exact_is_worth_it(inputs: usize, nodes: usize) -> bool {
+    inputs <= 256 || nodes >= inputs
+}
+
+/// What an iteration leaves to be known of one layer and the boundary above it.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct LayerReport {
+    /// l.
+    pub index: usize,
+    /// Terms of the objective, the Lagrangian and the residuals.
+    pub terms: LayerTerms,
+    /// Largest |p_l| before rounding, 0 where p is not quantized.
+    pub p_peak: f64,
+    /// Largest |q_l| before rounding, 0 where q is not quantized.
+    pub q_peak: f64,
+    /// The variable in which a value that is not finite was found.
+    pub not_finite: Option<Variable>,
+}
+
+/// A variable of Algorithm 1, for messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Variable {
+    /// p_l.
+    P,
+    /// W_l.
+    W,
+    /// b_l.
+    B,
+    /// z_l.
+    Z,
+    /// q_l.
+    Q,
+    /// u_l.
+    U,
+}
+
+impl Variable {
+    /// All of them, in the order of Algorithm 1.
+    pub const ALL: [Variable; 6] =
+        [Variable::P, Variable::W, Variable::B, Variable::Z, Variable::Q, Variable::U];
+
+    /// The paper's letter.
+    pub fn symbol(self) -> &'static str {
+        match self {
+            Variable::P => "p",
+            Variable::W => "W",
+            Variable::B => "b",
+            Variable::Z => "z",
+            Variable::Q => "q",
+            Variable::U => "u",
+        }
+    }
+}
+
+/// An iteration that could not be finished.
+#[derive(Debug, Error)]
+pub enum IterationError<E> {
+    /// The exchange with a neighbour failed.
+    #[error(transparent)]
+    Exchange(E),
+    /// A factorisation failed.
+    #[error("layer {layer}, {}: {source}", variable.symbol())]
+    Factor {
+        /// l.
+        layer: usize,
+        /// p or W.
+        variable: Variable,
+        /// What LAPACK said.
+        source: FactorError,
+    },
+}
+
+/// Runs one iteration. `reports` gets one entry for each layer held.
+///
+/// # Errors
+/// The exchange or a factorisation failed; the state is then part old, part new.
+pub fn iterate<T: Real, N: Neighbours<T>>(
+    state: &mut RankState<T>,
+    rules: &Rules,
+    neighbours: &mut N,
+    workspace: &mut Workspace<T>,
+    workers: &Workers,
+    reports: &mut Vec<LayerReport>,
+) -> Result<(), IterationError<N::Error>> {
+    use IterationError::Exchange;
+    reports.clear();
+    let penalties = &rules.penalties;
+    let rank_below = state.has_rank_below();
+    let scale = rules.previous.map_or(1.0, |previous| penalties.nu / previous.nu);
+    if scale != 1.0 {
+        // The boundary below still waits for its q, and is scaled when its u has been updated.
+        let waiting = usize::from(rank_below);
+        state.boundaries[waiting..].iter_mut().for_each(|boundary| boundary.scale_u(scale));
+    }
+
+    for i in 0..state.layers.len() {
+        let (below, layer) = (state.below(i), &mut state.layers[i]);
+        let (l, inputs) = (layer.index, inputs_of(layer));
+        let exact = rules.exact(inputs, state.nodes);
+        let mut report = LayerReport { index: l, ..LayerReport::default() };
+
+        // Lines 1: p.
+        if let Some(below) = below {
+            let boundary = &mut state.boundaries[below];
+            let levels = rules.p_levels.as_ref().and_then(|sets| sets.get(l - 2));
+            let solve = exact && levels.is_none();
+            let h = match solve {
+                true => p::exact_begin(layer, workspace, workers),
+                false => p::gradient_begin(layer, workspace, workers),
+            };
+            if i == 0 {
+                receive_q(boundary, rules, neighbours, workers, scale).map_err(Exchange)?;
+            }
+            let factor = |source| IterationError::Factor { layer: l, variable: Variable::P, source };
+            let PStep { peak, .. } = match levels {
+                Some(levels) => p::quantized_finish(
+                    layer,
+                    boundary,
+                    h,
+                    levels,
+                    penalties,
+                    rules.spectral_norm,
+                    workspace,
+                    workers,
+                )
+                .map_err(factor)?,
+                None if solve => {
+                    p::exact_finish(layer, boundary, h, penalties, workspace, workers).map_err(factor)?
+                }
+                None => p::gradient_finish(layer, boundary, h, penalties, workspace, workers),
+            };
+            report.p_peak = peak;
+            if not_finite(boundary.blocks.iter().map(|block| &block.p)) {
+                report.not_finite = Some(Variable::P);
+            }
+            if i == 0 {
+                neighbours.send_p(boundary).map_err(Exchange)?;
+            }
+        }
+        neighbours.progress().map_err(Exchange)?;
+
+        // Lines 2, 3: W and b.
+        let boundary = below.map(|below| &state.boundaries[below]);
+        if exact {
+            w::exact(layer, boundary, penalties, workspace, workers)
+                .map_err(|source| IterationError::Factor { layer: l, variable: Variable::W, source })?;
+        } else {
+            w::gradient(layer, boundary, penalties, workspace, workers);
+            if rules.iteration.is_multiple_of(REFRESH_EVERY) {
+                w::refresh(layer, boundary, workers);
+            }
+        }
+        neighbours.progress().map_err(Exchange)?;
+        b::update(layer, state.nodes, workspace, workers);
+
+        // Line 4: z.
+        let above = state.above(i);
+        let layer = &mut state.layers[i];
+        match (above, &state.labels) {
+            (Some(above), _) => {
+                let edges = &state.boundaries[above].blocks;
+                let b = &layer.b;
+                workers.each(&mut layer.blocks, |k, block| z::update(block, b, &edges[k].q));
+            }
+            (None, Some(labels)) => {
+                let (b, nu, tolerance) = (&layer.b, penalties.nu, rules.z_tolerance);
+                workers.each(&mut layer.blocks, |k, block| {
+                    z_last::update(block, b, &labels[k], nu, tolerance);
+                });
+            }
+            (None, None) => {}
+        }
+        report.not_finite = report.not_finite.or_else(|| {
+            let b_is_finite = layer.b.iter().all(|b| b.is_finite());
+            match (b_is_finite, not_finite(layer.blocks.iter().map(|block| &block.m))) {
+                (_, true) => Some(Variable::W),
+                (false, _) => Some(Variable::B),
+                _ => not_finite(layer.blocks.iter().map(|block| &block.z)).then_some(Variable::Z),
+            }
+        });
+        neighbours.progress().map_err(Exchange)?;
+        reports.push(report);
+    }
+
+    // Lines 5, 6: q and u, from the lowest boundary up; the p of the highest is the last to be needed.
+    for i in 0..state.layers.len() {
+        let above = state.above(i);
+        let layer = &state.layers[i];
+        let report = &mut reports[i];
+        let mut steps: Vec<QStep> = Vec::new();
+        if let Some(above) = above {
+            let remote = i + 1 == state.layers.len();
+            let boundary = &mut state.boundaries[above];
+            if remote {
+                neighbours.receive_p(boundary).map_err(Exchange)?;
+            }
+            let levels = rules.q_levels.as_ref().and_then(|sets| sets.get(layer.index - 1));
+            let mut work: Vec<_> =
+                boundary.blocks.iter_mut().map(|block| (block, QStep::default())).collect();
+            workers.each(&mut work, |k, (block, step)| {
+                *step = q::update(&layer.blocks[k].z, block, penalties, levels);
+                u::update(block, penalties.rho);
+            });
+            steps.extend(work.iter().map(|work| work.1));
+            report.q_peak = steps.iter().fold(0.0, |top, step| if step.peak > top { step.peak } else { top });
+            if report.not_finite.is_none() {
+                report.not_finite = if not_finite(boundary.blocks.iter().map(|block| &block.q)) {
+                    Some(Variable::Q)
+                } else {
+                    not_finite(boundary.blocks.iter().map(|block| &block.u)).then_some(Variable::U)
+                };
+            }
+            if remote {
+                neighbours.send_q(boundary).map_err(Exchange)?;
+            }
+        }
+        let edge = above.map(|above| (&state.boundaries[above], steps.as_slice()));
+        let labels = if above.is_none() { state.labels.as_deref() } else { None };
+        report.terms = layer_terms(layer, edge, labels, penalties);
+    }
+    Ok(())
+}
+
+/// Brings the boundary with the rank below to the end of the iteration before: its q, then its u.
+///
+/// # Errors
+/// The exchange failed.
+pub fn receive_q<T: Real, N: Neighbours<T>>(
+    boundary: &mut Boundary<T>,
+    rules: &Rules,
+    neighbours: &mut N,
+    workers: &Workers,
+    scale: f64,
+) -> Result<(), N::Error> {
+    let Some(previous) = rules.previous else { return Ok(()) };
+    neighbours.receive_q(boundary)?;
+    workers.each(&mut boundary.blocks, |_, block| u::update(block, previous.rho));
+    if scale != 1.0 {
+        boundary.scale_u(scale);
+    }
+    Ok(())
+}
+
+/// n_{l−1}.
+fn inputs_of<T: Real>(layer: &Layer<T>) -> usize {
+    match &layer.weights {
+        Weights::Hidden(w) => w.ncols(),
+        Weights::First(first) => first.w.ncols(),
+        Weights::Dual(dual) => dual.d.nrows(),
+    }
+}
+
+/// Whether some element is NaN or infinite.
+fn not_finite<'a, T: Real>(mut blocks: impl Iterator<Item = &'a ndarray::Array2<T>>) -> bool {
+    // A sum is not finite where an element is not; values near overflow have diverged as well.
+    blocks.any(|block| {
+        crate::linalg::elements::rows(block).any(|row| {
+            let mut sum = T::zero();
+            row.iter().for_each(|&x| sum += x * T::zero());
+            sum != T::zero()
+        })
+    })
+}

@@ -1,0 +1,44 @@
+//! Algorithm 1 of arXiv:2105.09837: the state of a layer and its six updates.
+//!
+//! Everything here is node-major: a matrix that the paper writes n × N is stored N × n in blocks of nodes, a
+//! node a row, so `W p` of the paper is `P Wᵀ` here. Nothing here knows of MPI.
+//!
+//! | line | variable | file | equation |
+//! |---|---|---|---|
+//! | 1 | p_l | [`p`] | 3, 10 |
+//! | 2 | W_l | [`w`], layer 1 in N dimensions: [`first_layer`] | 4 |
+//! | 3 | b_l | [`b`] | 5 |
+//! | 4 | z_l, z_L | [`z`], [`z_last`] | 6, 7 |
+//! | 5 | q_l | [`q`] | 8 |
+//! | 6 | u_l | [`u`] | – |
+
+pub mod b;
+pub mod first_layer;
+pub mod iteration;
+pub mod p;
+pub mod penalties;
+pub mod q;
+pub mod residuals;
+pub mod spectral;
+pub mod state;
+pub mod u;
+pub mod w;
+pub mod workspace;
+pub mod z;
+pub mod z_last;
+
+pub use penalties::Penalties;
+pub use state::{Boundary, BoundaryBlock, Layer, LayerBlock, Weights};
+pub use workspace::Workspace;
+
+/// How the p and W subproblems are solved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Subproblem {
+    /// One majorised gradient step with the smallest valid τ and θ.
+    Gradient,
+    /// The minimiser in closed form; where p is quantized, p takes the rounded gradient step all the same.
+    Exact,
+    /// Gradient where a factorisation would cost more than the products it saves, exact elsewhere.
+    Auto,
+}

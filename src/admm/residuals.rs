@@ -1,0 +1,146 @@
+//! What an iteration is judged by: the terms of the objective and of the augmented Lagrangian, and residuals.
+//!
+//! Each term is a sum over blocks in the fixed tree, and one entry a layer, so that adding the layers in order
+//! gives the same bits for every number of ranks.
+
+use super::{Boundary, Layer, Penalties, Weights, q::QStep};
+use crate::linalg::elements::{rows, sum2};
+use crate::linalg::{Real, ScalarSum};
+
+/// Terms of layer l alone and of the boundary above it.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct LayerTerms {
+    /// ‖z_l − W_l p_l − b_l‖².
+    pub fit: f64,
+    /// (μ + ν κ)/2 ‖W_l‖².
+    pub decay: f64,
+    /// ‖q_l − f(z_l)‖²; 0 for l = L.
+    pub coupling: f64,
+    /// ⟨u_l, p_{l+1} − q_l⟩; 0 for l = L.
+    pub inner: f64,
+    /// ‖p_{l+1} − q_l‖²; 0 for l = L.
+    pub primal: f64,
+    /// ‖q_l − q_l(previous)‖²; 0 for l = L.
+    pub dual: f64,
+    /// R(z_L; y); 0 for l < L.
+    pub risk: f64,
+    /// R(W_L p_L + b_L; y), the loss that the output layer would make of its inputs; 0 for l < L.
+    pub local_loss: f64,
+}
+
+impl LayerTerms {
+    /// Number of values in [`LayerTerms::to_array`].
+    pub const COUNT: usize = 8;
+
+    /// All values, to be reduced.
+    pub fn to_array(self) -> [f64; Self::COUNT] {
+        let Self { fit, decay, coupling, inner, primal, dual, risk, local_loss } = self;
+        [fit, decay, coupling, inner, primal, dual, risk, local_loss]
+    }
+
+    /// The inverse of [`LayerTerms::to_array`].
+    pub fn from_array(values: [f64; Self::COUNT]) -> Self {
+        let [fit, decay, coupling, inner, primal, dual, risk, local_loss] = values;
+        Self { fit, decay, coupling, inner, primal, dual, risk, local_loss }
+    }
+}
+
+/// The sums over layers that a run reports.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Totals {
+    /// R + ν/2 Σ‖z − W p − b‖² + ν/2 Σ‖q − f(z)‖² + weight decay: Problem 2.
+    pub objective: f64,
+    /// The objective + Σ⟨u, p − q⟩ + ρ/2 Σ‖p − q‖².
+    pub lagrangian: f64,
+    /// sqrt(Σ‖p_{l+1} − q_l‖²).
+    pub primal_residual: f64,
+    /// ρ sqrt(Σ‖q_l − q_l(previous)‖²).
+    pub dual_residual: f64,
+    /// R(z_L; y).
+    pub risk: f64,
+    /// R(W_L p_L + b_L; y).
+    pub local_loss: f64,
+}
+
+impl Totals {
+    /// Adds the layers in order.
+    pub fn of(layers: &[LayerTerms], penalties: &Penalties) -> Self {
+        let sum = |f: fn(&LayerTerms) -> f64| layers.iter().map(f).sum::<f64>();
+        let (rho, nu) = (penalties.rho, penalties.nu);
+        let (risk, primal) = (sum(|t| t.risk), sum(|t| t.primal));
+        let objective = risk + 0.5 * nu * (sum(|t| t.fit) + sum(|t| t.coupling)) + sum(|t| t.decay);
+        Self {
+            objective,
+            lagrangian: objective + sum(|t| t.inner) + 0.5 * rho * primal,
+            primal_residual: primal.sqrt(),
+            dual_residual: rho * sum(|t| t.dual).sqrt(),
+            risk,
+            local_loss: sum(|t| t.local_loss),
+        }
+    }
+}
+
+/// Terms of layer l after an iteration; `above` is its boundary with layer l+1, `labels` are those of its blocks
+/// where l = L. `steps` are the q updates' own results, by block. Cost: about 12 N n_l.
+pub fn layer_terms<T: Real>(
+    layer: &Layer<T>,
+    above: Option<(&Boundary<T>, &[QStep])>,
+    labels: Option<&[Vec<usize>]>,
+    penalties: &Penalties,
+) -> LayerTerms {
+    let mut terms = LayerTerms::default();
+    let b = crate::linalg::elements::flat_vector(&layer.b);
+    terms.fit = ScalarSum::of(layer.blocks.iter().map(|block| {
+        let squares = rows(&block.z).zip(rows(&block.m)).map(|(z, m)| {
+            let mut sum = 0.0;
+            for ((&z, &m), &b) in z.iter().zip(m).zip(b) {
+                let r = z - m - b;
+                sum += (r * r).f64();
+            }
+            sum
+        });
+        squares.sum::<f64>()
+    }));
+    let norm2 = match &layer.weights {
+        Weights::Dual(dual) => dual.norm2_with(&layer.blocks),
+        weights => weights.norm2(),
+    };
+    terms.decay = 0.5 * layer.penalty.decay(penalties.nu) * norm2;
+    if let Some((boundary, steps)) = above {
+        let sums: Vec<[f64; 3]> = boundary
+            .blocks
+            .iter()
+            .zip(&layer.blocks)
+            .map(|(edge, block)| {
+                let mut sums = [0.0; 3];
+                for (((p, q), u), z) in
+                    rows(&edge.p).zip(rows(&edge.q)).zip(rows(&edge.u)).zip(rows(&block.z))
+                {
+                    sums[0] += sum2(q, z, |q, z| (q - z.max(0.0)) * (q - z.max(0.0)));
+                    sums[2] += sum2(p, q, |p, q| (p - q) * (p - q));
+                    let mut inner = 0.0;
+                    for ((&p, &q), &u) in p.iter().zip(q).zip(u) {
+                        inner += (u * (p - q)).f64();
+                    }
+                    sums[1] += inner;
+                }
+                sums
+            })
+            .collect();
+        terms.coupling = ScalarSum::of(sums.iter().map(|s| s[0]));
+        terms.inner = ScalarSum::of(sums.iter().map(|s| s[1]));
+        terms.primal = ScalarSum::of(sums.iter().map(|s| s[2]));
+        terms.dual = ScalarSum::of(steps.iter().map(|s| s.change2));
+    }
+    if let Some(labels) = labels {
+        terms.risk =
+            ScalarSum::of(layer.blocks.iter().zip(labels).map(|(block, y)| super::z_last::risk(&block.z, y)));
+        terms.local_loss = ScalarSum::of(layer.blocks.iter().zip(labels).map(|(block, y)| {
+            let nodes = rows(&block.m).zip(y);
+            nodes
+                .map(|(m, &y)| super::z_last::cross_entropy(m.iter().zip(b).map(|(&m, &b)| (m + b).f64()), y))
+                .sum()
+        }));
+    }
+    terms
+}

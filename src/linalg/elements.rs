@@ -1,0 +1,80 @@
+//! Element-wise passes: flat views of state matrices and sums of squares in double precision.
+
+use ndarray::{Array1, Array2};
+
+use super::Real;
+
+/// The elements of a state matrix, row by row. State matrices are always in standard layout.
+#[allow(clippy::expect_used)]
+pub fn flat<T>(a: &Array2<T>) -> &[T] {
+    a.as_slice().expect("state matrices are in standard layout")
+}
+
+/// The elements of a state matrix, row by row, to write.
+#[allow(clippy::expect_used)]
+pub fn flat_mut<T>(a: &mut Array2<T>) -> &mut [T] {
+    a.as_slice_mut().expect("state matrices are in standard layout")
+}
+
+/// The elements of a vector.
+#[allow(clippy::expect_used)]
+pub fn flat_vector<T>(a: &Array1<T>) -> &[T] {
+    a.as_slice().expect("state vectors are in standard layout")
+}
+
+/// Rows of a matrix; at least one column is assumed to exist where there are elements.
+pub fn rows<T>(a: &Array2<T>) -> std::slice::ChunksExact<'_, T> {
+    flat(a).chunks_exact(a.ncols().max(1))
+}
+
+/// Rows of a matrix, to write.
+pub fn rows_mut<T>(a: &mut Array2<T>) -> std::slice::ChunksExactMut<'_, T> {
+    let n = a.ncols().max(1);
+    flat_mut(a).chunks_exact_mut(n)
+}
+
+/// Σ f(x, y) in eight running sums of double precision, so that the order never changes.
+#[inline]
+pub fn sum2<T: Real>(x: &[T], y: &[T], f: impl Fn(f64, f64) -> f64) -> f64 {
+    let mut lanes = [0.0; 8];
+    let (xs, ys) = (x.chunks_exact(8), y.chunks_exact(8));
+    let rest: f64 = xs.remainder().iter().zip(ys.remainder()).map(|(x, y)| f(x.f64(), y.f64())).sum();
+    for (x, y) in xs.zip(ys) {
+        for k in 0..8 {
+            lanes[k] += f(x[k].f64(), y[k].f64());
+        }
+    }
+    lanes.iter().sum::<f64>() + rest
+}
+
+/// ‖x‖² in double precision.
+#[inline]
+pub fn sum_squares<T: Real>(x: &[T]) -> f64 {
+    sum2(x, x, |x, _| x * x)
+}
+
+/// ‖A‖² (Frobenius) in double precision.
+pub fn frobenius2<T: Real>(a: &Array2<T>) -> f64 {
+    rows(a).map(sum_squares).sum()
+}
+
+/// ⟨A, B⟩ in double precision.
+pub fn inner<T: Real>(a: &Array2<T>, b: &Array2<T>) -> f64 {
+    rows(a).zip(rows(b)).map(|(a, b)| sum2(a, b, |a, b| a * b)).sum()
+}
+
+/// max |x|, NaN where an element is NaN.
+pub fn peak<T: Real>(x: &[T]) -> f64 {
+    x.iter().fold(0.0, |top: f64, x| {
+        let x = x.f64().abs();
+        if x > top || x.is_nan() { x } else { top }
+    })
+}
+
+/// Adds `alpha x` to y.
+#[inline]
+pub fn axpy<T: Real>(alpha: T, x: &[T], y: &mut [T]) {
+    for (y, &x) in y.iter_mut().zip(x) {
+        *y += alpha * x;
+    }
+}

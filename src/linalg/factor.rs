@@ -1,0 +1,50 @@
+//! Factorisations by LAPACK (ndarray-linalg). They run on one thread, so that results repeat.
+
+use ndarray::{Array1, Array2};
+use ndarray_linalg::{Eigh, FactorizeCInto, InverseCInto, Lapack, UPLO};
+use thiserror::Error;
+
+/// A factorisation that failed.
+#[derive(Debug, Error)]
+#[error(
+    "the {what} of a {n} x {n} matrix failed ({source}); the penalties may be too small for this precision: try --precision f64"
+)]
+pub struct FactorError {
+    what: &'static str,
+    n: usize,
+    source: ndarray_linalg::error::LinalgError,
+}
+
+/// Inverse of a symmetric positive definite matrix.
+pub(super) fn spd_inverse<T>(a: Array2<T>) -> Result<Array2<T>, FactorError>
+where
+    T: Lapack,
+{
+    let n = a.nrows();
+    let fail = |source| FactorError { what: "Cholesky factorisation", n, source };
+    if n == 0 {
+        return Ok(a);
+    }
+    a.factorizec_into(UPLO::Lower).map_err(fail)?.invc_into().map_err(fail)
+}
+
+/// Eigenvalues (ascending) and eigenvectors (columns) of a symmetric matrix.
+pub(super) fn symmetric_eigen<T>(a: Array2<T>) -> Result<(Array1<T>, Array2<T>), FactorError>
+where
+    T: Lapack<Real = T>,
+{
+    let n = a.nrows();
+    let (values, vectors) =
+        a.eigh(UPLO::Lower).map_err(|source| FactorError { what: "eigendecomposition", n, source })?;
+    Ok((values, vectors))
+}
+
+/// Holds LAPACK to one thread: a threaded one would share the cores with other ranks and need not repeat.
+#[allow(unsafe_code)]
+pub fn use_one_lapack_thread() {
+    unsafe extern "C" {
+        fn openblas_set_num_threads(threads: std::os::raw::c_int);
+    }
+    // SAFETY: OpenBLAS is linked in by ndarray-linalg; the call takes a plain int and may be made at any time.
+    unsafe { openblas_set_num_threads(1) }
+}

@@ -1,0 +1,12 @@
+//! Dense linear algebra: the scalar type, the product, factorisations, node blocks and their sums.
+
+pub mod blocks;
+pub mod elements;
+pub mod factor;
+pub mod product;
+pub mod scalar;
+pub mod workers;
+
+pub use blocks::{MatrixSum, NodeBlocks, ScalarSum};
+pub use scalar::Real;
+pub use workers::Workers;

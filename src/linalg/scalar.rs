@@ -1,0 +1,83 @@
+//! The element type of a run: f32 or f64.
+
+use std::fmt::{Debug, Display};
+use std::ops::{AddAssign, DivAssign, MulAssign, SubAssign};
+
+use ndarray::{Array1, Array2, LinalgScalar, ScalarOperand};
+
+use super::factor::{self, FactorError};
+
+/// A floating point type that a model can be trained in.
+pub trait Real:
+    LinalgScalar
+    + ScalarOperand
+    + num_traits::Float
+    + AddAssign
+    + SubAssign
+    + MulAssign
+    + DivAssign
+    + Debug
+    + Display
+    + Send
+    + Sync
+    + hdf5::H5Type
+{
+    /// `f32` or `f64`, as settings and files name it.
+    const NAME: &'static str;
+    /// Bytes an element takes in memory and, unquantized, on the wire.
+    const BYTES: usize;
+
+    /// The nearest value of this type.
+    fn of(x: f64) -> Self;
+    /// The same value in double precision.
+    fn f64(self) -> f64;
+    /// Appends the value in little-endian order.
+    fn write_le(self, out: &mut Vec<u8>);
+    /// Reads a value from exactly `Self::BYTES` little-endian bytes; `None` for another length.
+    fn read_le(bytes: &[u8]) -> Option<Self>;
+    /// Inverse of a symmetric positive definite matrix by Cholesky factorisation, O(n³).
+    ///
+    /// # Errors
+    /// [`FactorError`] where LAPACK finds the matrix not positive definite or not finite.
+    fn spd_inverse(a: Array2<Self>) -> Result<Array2<Self>, FactorError>;
+    /// Eigenvalues in ascending order and eigenvectors (in columns) of a symmetric matrix, O(n³).
+    ///
+    /// # Errors
+    /// [`FactorError`] where LAPACK does not converge.
+    fn symmetric_eigen(a: Array2<Self>) -> Result<(Array1<Self>, Array2<Self>), FactorError>;
+}
+
+macro_rules! real {
+    ($t:ty, $name:literal) => {
+        impl Real for $t {
+            const NAME: &'static str = $name;
+            const BYTES: usize = size_of::<$t>();
+
+            #[inline(always)]
+            fn of(x: f64) -> Self {
+                x as $t
+            }
+            #[inline(always)]
+            fn f64(self) -> f64 {
+                f64::from(self)
+            }
+            #[inline(always)]
+            fn write_le(self, out: &mut Vec<u8>) {
+                out.extend_from_slice(&self.to_le_bytes());
+            }
+            #[inline(always)]
+            fn read_le(bytes: &[u8]) -> Option<Self> {
+                Some(<$t>::from_le_bytes(bytes.try_into().ok()?))
+            }
+            fn spd_inverse(a: Array2<Self>) -> Result<Array2<Self>, FactorError> {
+                factor::spd_inverse(a)
+            }
+            fn symmetric_eigen(a: Array2<Self>) -> Result<(Array1<Self>, Array2<Self>), FactorError> {
+                factor::symmetric_eigen(a)
+            }
+        }
+    };
+}
+
+real!(f32, "f32");
+real!(f64, "f64");
