@@ -3,5 +3,6 @@
 
 pub mod admm;
 pub mod dataset;
+pub mod graph;
 pub mod linalg;
 pub mod quantize;

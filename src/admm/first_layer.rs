@@ -41,6 +41,11 @@ impl<T: Real> DualWeights<T> {
         workers.product(T::one(), &x, &x.t().to_owned(), T::zero(), &mut gram);
         let mut a0 = Array2::zeros((nodes, w0.nrows()));
         product(T::one(), &x, &w0.t(), T::zero(), &mut a0);
+        Self::with_products(x, w0, gram, a0)
+    }
+
+    /// Starts at W = W⁰, given K = X Xᵀ and A⁰ = X W⁰ᵀ.
+    pub fn with_products(x: Array2<T>, w0: Array2<T>, gram: Array2<T>, a0: Array2<T>) -> Self {
         let (f0, d) = (frobenius2(&w0), Array2::zeros(a0.dim()));
         Self { x, w0, gram, a0, f0, c: 1.0, d, inverse: None }
     }
