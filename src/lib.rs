@@ -2,3 +2,4 @@
 //! (arXiv:2105.09837), one layer or a run of layers to each MPI rank.
 
 pub mod dataset;
+pub mod parallel;
