@@ -85,8 +85,8 @@ impl Channel {
     }
 
     pub fn progress(&self) -> Result<(), CommError> {
-        let awaited =
-            Awaited { rank: 0, operation: Operation::Sum, peer: None, tag: 0, purpose: "in progress" };
+        let rank = self.rank;
+        let awaited = Awaited { rank, operation: Operation::Sum, peer: None, tag: 0, purpose: "in progress" };
         let mut request = self.parked.get();
         let mut flag = 0;
         // SAFETY: MPI runs while the channel exists; the handle is the parked receive's, or null if an earlier test
