@@ -3,6 +3,5 @@
 
 pub mod admm;
 pub mod dataset;
-pub mod graph;
-pub mod linalg;
+pub mod parallel;
 pub mod quantize;

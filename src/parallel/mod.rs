@@ -1,0 +1,56 @@
+//! Ranks and what passes between them: one small trait, [`Communicator`], behind which MPI sits; one wait loop,
+//! [`wait`]; and the collectives of start-up, stage changes and shut-down.
+//!
+//! | ranks are | implementation |
+//! |---|---|
+//! | processes under mpirun or srun | [`MpiCommunicator`] (feature `mpi`) |
+//! | one process | [`SingleProcess`] |
+//! | threads, in tests | [`ThreadCommunicator`] |
+
+mod collective;
+mod communicator;
+mod error;
+mod launcher;
+#[cfg(feature = "mpi")]
+mod mpi;
+#[cfg(feature = "mpi")]
+mod mpi_requests;
+mod single;
+mod threads;
+mod wait;
+
+pub use collective::{Host, JointFailure, agree, barrier, broadcast, gather_to_root, hosts};
+pub use communicator::{Communicator, Completed, FIRST_RESERVED_TAG, MAX_TAG, Pending};
+pub use error::{Awaited, CommError, Operation};
+pub use launcher::check_launcher;
+#[cfg(feature = "mpi")]
+pub use mpi::{MpiCommunicator, install_panic_hook, mpi_library};
+pub use single::SingleProcess;
+pub use threads::ThreadCommunicator;
+pub use wait::{WaitPolicy, wait, wait_bytes, wait_sum};
+
+/// Starts whatever connects the ranks in this build: MPI with [`install_panic_hook`], or one process alone. Refuses a
+/// launcher that started several processes that do not know of each other. Call it once, on the main thread.
+///
+/// # Errors
+/// [`CommError::Start`] or [`CommError::WrongLauncher`].
+pub fn start() -> Result<Box<dyn Communicator>, CommError> {
+    #[cfg(feature = "mpi")]
+    let communicator = {
+        let communicator = MpiCommunicator::initialise()?;
+        install_panic_hook();
+        communicator
+    };
+    #[cfg(not(feature = "mpi"))]
+    let communicator = SingleProcess;
+    check_launcher(communicator.size(), &communicator.library(), |name| std::env::var(name).ok())?;
+    Ok(Box::new(communicator))
+}
+
+/// Ends all ranks at once with this exit code, without waiting for any: the way out when the others may be stuck.
+/// Where [`agree`] still works, use it instead and let every rank return.
+pub fn abort(exit_code: u8) -> ! {
+    #[cfg(feature = "mpi")]
+    mpi_requests::abort_if_running(i32::from(exit_code));
+    std::process::exit(i32::from(exit_code))
+}

@@ -1,0 +1,128 @@
+//! The one wait loop.
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use super::communicator::{Communicator, Completed, Pending};
+use super::error::CommError;
+
+/// How [`wait`] waits, and how long it has waited so far.
+#[derive(Debug, Default)]
+pub struct WaitPolicy {
+    deadline: Option<Duration>,
+    stop: Option<Arc<AtomicBool>>,
+    patient: bool,
+    waited: Cell<Duration>,
+}
+
+impl WaitPolicy {
+    /// Waits for ever, yielding the processor between tests.
+    pub fn new() -> Self {
+        WaitPolicy::default()
+    }
+
+    /// Fails with [`CommError::Deadline`] after this long in one wait; zero means never.
+    pub fn with_deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = (!deadline.is_zero()).then_some(deadline);
+        self
+    }
+
+    /// Fails with [`CommError::Stopped`] once `flag` is raised.
+    ///
+    /// This is the flag for giving up at once. A polite stop, in which the ranks agree on an iteration and finish it,
+    /// still needs its messages: read that flag between iterations instead.
+    pub fn with_stop(mut self, flag: Arc<AtomicBool>) -> Self {
+        self.stop = Some(flag);
+        self
+    }
+
+    /// Sleeps up to a millisecond between tests, growing with the time waited: for ranks that idle through a whole
+    /// stage and should leave the processor to others. Too slow for large messages over a network.
+    pub fn patient(mut self) -> Self {
+        self.patient = true;
+        self
+    }
+
+    /// Seconds spent waiting under this policy.
+    pub fn seconds_waited(&self) -> f64 {
+        self.waited.get().as_secs_f64()
+    }
+}
+
+/// Tests `pending` until it completes. Yields between tests: with more ranks than processors a blocking wait costs up
+/// to 100 ms an exchange, this one a few.
+///
+/// # Errors
+/// The operation failed, the deadline passed (the error names the peer and the purpose), or the stop flag was raised.
+pub fn wait(
+    communicator: &dyn Communicator,
+    mut pending: Pending,
+    policy: &WaitPolicy,
+) -> Result<Completed, CommError> {
+    if let Some(completed) = communicator.test(&mut pending)? {
+        return Ok(completed);
+    }
+    let start = Instant::now();
+    let outcome = test_until(communicator, &mut pending, policy, start);
+    policy.waited.set(policy.waited.get() + start.elapsed());
+    outcome
+}
+
+fn test_until(
+    communicator: &dyn Communicator,
+    pending: &mut Pending,
+    policy: &WaitPolicy,
+    start: Instant,
+) -> Result<Completed, CommError> {
+    loop {
+        let waited = start.elapsed();
+        if policy.patient && waited > Duration::from_millis(1) {
+            std::thread::sleep((waited / 16).min(Duration::from_millis(1)));
+        } else {
+            std::thread::yield_now();
+        }
+        if let Some(completed) = communicator.test(pending)? {
+            return Ok(completed);
+        }
+        if policy.stop.as_ref().is_some_and(|flag| flag.load(Ordering::Relaxed)) {
+            return Err(CommError::Stopped(pending.awaited()));
+        }
+        if policy.deadline.is_some_and(|deadline| waited >= deadline) {
+            return Err(CommError::Deadline { awaited: pending.awaited(), seconds: waited.as_secs_f64() });
+        }
+    }
+}
+
+/// [`wait`] for a message, sent or received; gives its buffer.
+///
+/// # Errors
+/// As [`wait`]; [`CommError::NotPending`] if `pending` is a sum.
+pub fn wait_bytes(
+    communicator: &dyn Communicator,
+    pending: Pending,
+    policy: &WaitPolicy,
+) -> Result<Vec<u8>, CommError> {
+    let awaited = pending.awaited();
+    match wait(communicator, pending, policy)? {
+        Completed::Sent(bytes) | Completed::Received(bytes) => Ok(bytes),
+        Completed::Reduced(_) => Err(CommError::NotPending(awaited)),
+    }
+}
+
+/// [`wait`] for a sum; gives its values.
+///
+/// # Errors
+/// As [`wait`]; [`CommError::NotPending`] if `pending` is a message.
+pub fn wait_sum(
+    communicator: &dyn Communicator,
+    pending: Pending,
+    policy: &WaitPolicy,
+) -> Result<Vec<f64>, CommError> {
+    let awaited = pending.awaited();
+    match wait(communicator, pending, policy)? {
+        Completed::Reduced(values) => Ok(values),
+        Completed::Sent(_) | Completed::Received(_) => Err(CommError::NotPending(awaited)),
+    }
+}

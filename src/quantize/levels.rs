@@ -1,0 +1,429 @@
+//! Evenly spaced levels, and the nearest of them (Eq. 10).
+
+use std::str::FromStr;
+
+use super::element::Element;
+
+/// The most levels: indices have up to 16 bits.
+const MOST: u32 = 1 << 16;
+
+/// Levels lo, lo + step, …, `count` of them.
+///
+/// The number of level i is `lo + i·step` in f64, rounded to the type in use: sender and receiver compute the same.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LevelSet {
+    lo: f64,
+    step: f64,
+    /// 1/step.
+    inverse: f64,
+    count: u32,
+    /// Within this distance of the middle between two levels (in steps) the quick rounding may err.
+    doubt: f64,
+}
+
+/// Why some numbers are no level set.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum LevelError {
+    /// Not three numbers with colons between.
+    #[error("level set \"{0}\": expected LO:HI:STEP, three numbers as in -1:20:1")]
+    Syntax(String),
+    /// An infinite number or NaN.
+    #[error("level set from {lo} in steps of {step}: all numbers must be finite")]
+    NotFinite {
+        /// The lowest level.
+        lo: f64,
+        /// The step.
+        step: f64,
+    },
+    /// The step is zero or negative, or the range is empty.
+    #[error(
+        "level set from {lo} to {hi} in steps of {step}: the step must be above 0 and the end above the start"
+    )]
+    Empty {
+        /// The lowest level.
+        lo: f64,
+        /// The highest level.
+        hi: f64,
+        /// The step.
+        step: f64,
+    },
+    /// The range is not a whole number of steps.
+    #[error("level set from {lo} to {hi}: steps of {step} end at {reached}; choose an end that they reach")]
+    EndMissed {
+        /// The lowest level.
+        lo: f64,
+        /// The end asked for.
+        hi: f64,
+        /// The step.
+        step: f64,
+        /// The level nearest to that end.
+        reached: f64,
+    },
+    /// Too few or too many.
+    #[error("a level set of {0} levels: from 2 to {MOST} are possible")]
+    Count(f64),
+    /// Neighbouring levels could not be told apart in f32.
+    #[error("level set from {lo} to {hi} in steps of {step}: f32 cannot tell such fine steps apart")]
+    TooFine {
+        /// The lowest level.
+        lo: f64,
+        /// The highest level.
+        hi: f64,
+        /// The step.
+        step: f64,
+    },
+    /// Explicit levels that do not ascend by one step.
+    #[error("level {index} is {found}, but even spacing asks for {expected}")]
+    Uneven {
+        /// Its index.
+        index: usize,
+        /// The value given.
+        found: f64,
+        /// The value that even spacing asks for.
+        expected: f64,
+    },
+    /// Bits out of range.
+    #[error("{0} bits: from 1 to 16 are possible")]
+    Bits(u32),
+}
+
+impl LevelSet {
+    /// `count` levels from `lo` on.
+    ///
+    /// # Errors
+    /// Not finite, step not above 0, fewer than 2 or more than 65,536 levels, or steps so fine that f32 could not tell
+    /// two levels apart.
+    pub fn new(lo: f64, step: f64, count: u32) -> Result<Self, LevelError> {
+        let hi = lo + f64::from(count.saturating_sub(1)) * step;
+        if !(lo.is_finite() && step.is_finite() && hi.is_finite()) {
+            return Err(LevelError::NotFinite { lo, step });
+        }
+        if step <= 0.0 {
+            return Err(LevelError::Empty { lo, hi, step });
+        }
+        if !(2..=MOST).contains(&count) {
+            return Err(LevelError::Count(f64::from(count)));
+        }
+        let largest = lo.abs().max(hi.abs());
+        // f32 rounds by up to 2⁻²⁴ of a number, and by 2⁻¹⁵⁰ near zero; a step is to be eight times that. The end must
+        // not round to infinity.
+        if step < largest * 2f64.powi(-21) || step < 2f64.powi(-147) || largest > f64::from(f32::MAX) {
+            return Err(LevelError::TooFine { lo, hi, step });
+        }
+        let doubt = 8.0 * f64::EPSILON * (largest / step + f64::from(count));
+        Ok(LevelSet { lo, step, inverse: 1.0 / step, count, doubt })
+    }
+
+    /// Levels from `lo` to `hi`, both included.
+    ///
+    /// # Errors
+    /// As [`LevelSet::new`], or `hi` is not reached within rounding.
+    pub fn from_range(lo: f64, hi: f64, step: f64) -> Result<Self, LevelError> {
+        if !(lo.is_finite() && hi.is_finite() && step.is_finite()) {
+            return Err(LevelError::NotFinite { lo, step });
+        }
+        if step <= 0.0 || hi <= lo {
+            return Err(LevelError::Empty { lo, hi, step });
+        }
+        let steps = (hi - lo) / step;
+        let whole = steps.round();
+        if whole + 1.0 > f64::from(MOST) {
+            return Err(LevelError::Count((whole + 1.0).floor()));
+        }
+        if whole < 1.0 || (steps - whole).abs() > 1e-9 * steps {
+            return Err(LevelError::EndMissed { lo, hi, step, reached: lo + whole * step });
+        }
+        Self::new(lo, step, whole as u32 + 1)
+    }
+
+    /// 2^`bits` levels from `lo` to `hi`.
+    ///
+    /// # Errors
+    /// As [`LevelSet::new`]; bits from 1 to 16.
+    pub fn with_bits(lo: f64, hi: f64, bits: u32) -> Result<Self, LevelError> {
+        if !(1..=16).contains(&bits) {
+            return Err(LevelError::Bits(bits));
+        }
+        let count = 1u32 << bits;
+        Self::new(lo, (hi - lo) / f64::from(count - 1), count)
+    }
+
+    /// The given levels, ascending and evenly spaced to within a millionth of a step.
+    ///
+    /// # Errors
+    /// As [`LevelSet::new`], or the spacing is uneven.
+    pub fn from_values(values: &[f64]) -> Result<Self, LevelError> {
+        let (Some(&lo), Some(&hi)) = (values.first(), values.last()) else {
+            return Err(LevelError::Count(0.0));
+        };
+        let count = u32::try_from(values.len()).map_err(|_| LevelError::Count(values.len() as f64))?;
+        if count < 2 {
+            return Err(LevelError::Count(f64::from(count)));
+        }
+        let set = Self::new(lo, (hi - lo) / f64::from(count - 1), count)?;
+        for (index, &found) in values.iter().enumerate() {
+            let expected = set.value(index as u32);
+            if (found - expected).abs() > 1e-6 * set.step || found.is_nan() {
+                return Err(LevelError::Uneven { index, found, expected });
+            }
+        }
+        Ok(set)
+    }
+
+    /// The lowest level.
+    pub fn lo(&self) -> f64 {
+        self.lo
+    }
+
+    /// The highest level.
+    pub fn hi(&self) -> f64 {
+        self.value(self.count - 1)
+    }
+
+    /// The distance between levels.
+    pub fn step(&self) -> f64 {
+        self.step
+    }
+
+    /// How many levels there are.
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// Bits of an index: ⌈log₂ count⌉, 1 to 16.
+    pub fn bits(&self) -> u32 {
+        u32::BITS - (self.count - 1).leading_zeros()
+    }
+
+    /// The number of level `index`.
+    pub fn value(&self, index: u32) -> f64 {
+        self.lo + f64::from(index) * self.step
+    }
+
+    /// The level nearest to `x`, by distances in f64: ties to the lower level, numbers outside to the ends, NaN to the
+    /// lowest level (look for NaN before).
+    pub fn nearest(&self, x: f64) -> u32 {
+        let (quick, doubtful) = self.quick(x);
+        let index = quick.to_bits() as u32;
+        if doubtful { self.settle(x, index) } else { index }
+    }
+
+    /// The index of the level nearest to `x` in the low bits of a float, and whether it needs a second look.
+    ///
+    /// Adding 2⁵² rounds to a whole number that then stands in the low bits; unlike a conversion to an integer, this
+    /// vectorises on every processor. Its ties, and errors by rounding near them, are what the second look is for.
+    #[inline(always)]
+    fn quick(&self, x: f64) -> (f64, bool) {
+        const SHIFT: f64 = (1u64 << 52) as f64;
+        let steps = (x - self.lo) * self.inverse;
+        // Not f64::max and min: these comparisons send NaN to the lowest level.
+        let steps = if steps > 0.0 { steps } else { 0.0 };
+        let top = f64::from(self.count - 1);
+        let steps = if steps < top { steps } else { top };
+        let shifted = steps + SHIFT;
+        let off = (steps - (shifted - SHIFT)).abs();
+        (shifted, off > 0.5 - self.doubt)
+    }
+
+    /// The nearest of `index` and its neighbours, by the definition.
+    #[cold]
+    fn settle(&self, x: f64, index: u32) -> u32 {
+        let candidates = index.saturating_sub(1)..=(index + 1).min(self.count - 1);
+        let mut best = *candidates.start();
+        for candidate in candidates {
+            if (x - self.value(candidate)).abs() < (x - self.value(best)).abs() {
+                best = candidate;
+            }
+        }
+        best
+    }
+
+    /// Replaces each value by the number of its nearest level.
+    pub fn round<T: Element>(&self, values: &mut [T]) {
+        let mut indices = [0; BATCH];
+        for values in values.chunks_mut(BATCH) {
+            let indices = &mut indices[..values.len()];
+            self.indices_of(values, indices);
+            self.values_of(indices, values);
+        }
+    }
+
+    /// Replaces each value by the number of its nearest level and writes the indices, as many as there are values.
+    ///
+    /// # Panics
+    /// If the lengths differ.
+    pub fn round_with_indices<T: Element>(&self, values: &mut [T], indices: &mut [u32]) {
+        assert_eq!(values.len(), indices.len(), "one index a value");
+        for (values, indices) in values.chunks_mut(BATCH).zip(indices.chunks_mut(BATCH)) {
+            self.indices_of(values, indices);
+            self.values_of(indices, values);
+        }
+    }
+
+    /// Writes the index of each value's nearest level.
+    ///
+    /// # Panics
+    /// If the lengths differ.
+    pub fn indices_of<T: Element>(&self, values: &[T], indices: &mut [u32]) {
+        assert_eq!(values.len(), indices.len(), "one index a value");
+        for (values, indices) in values.chunks(BATCH).zip(indices.chunks_mut(BATCH)) {
+            let mut any_doubt = false;
+            for (value, index) in values.iter().zip(indices.iter_mut()) {
+                let (quick, doubtful) = self.quick(value.to_f64());
+                *index = quick.to_bits() as u32;
+                any_doubt |= doubtful;
+            }
+            if any_doubt {
+                values.iter().zip(indices).for_each(|(value, index)| *index = self.nearest(value.to_f64()));
+            }
+        }
+    }
+
+    /// Writes the number of each index's level.
+    ///
+    /// # Panics
+    /// If the lengths differ.
+    pub fn values_of<T: Element>(&self, indices: &[u32], values: &mut [T]) {
+        assert_eq!(values.len(), indices.len(), "one value an index");
+        values.iter_mut().zip(indices).for_each(|(value, &index)| *value = T::from_f64(self.value(index)));
+    }
+}
+
+/// Values handled at a time: few enough to stay in the first cache.
+const BATCH: usize = 512;
+
+impl FromStr for LevelSet {
+    type Err = LevelError;
+
+    /// Reads `LO:HI:STEP`.
+    fn from_str(text: &str) -> Result<Self, LevelError> {
+        let syntax = || LevelError::Syntax(text.to_string());
+        let numbers = text.split(':').map(|part| part.trim().parse::<f64>());
+        let numbers = numbers.collect::<Result<Vec<_>, _>>().map_err(|_| syntax())?;
+        let [lo, hi, step] = numbers[..] else { return Err(syntax()) };
+        LevelSet::from_range(lo, hi, step)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use proptest::prelude::*;
+
+    fn by_brute_force(set: &LevelSet, x: f64) -> u32 {
+        let mut best = 0;
+        for index in 1..set.count() {
+            if (x - set.value(index)).abs() < (x - set.value(best)).abs() {
+                best = index;
+            }
+        }
+        best
+    }
+
+    #[test]
+    fn the_sets_of_the_paper() {
+        let set: LevelSet = "-1:20:1".parse().unwrap();
+        assert_eq!((set.count(), set.bits(), set.hi()), (22, 5, 20.0));
+        assert_eq!(set.nearest(0.5), 1);
+        assert_eq!(set.nearest(0.500001), 2);
+        assert_eq!(set.nearest(-7.0), 0);
+        assert_eq!(set.nearest(f64::INFINITY), 21);
+        assert_eq!(set.nearest(f64::NEG_INFINITY), 0);
+        assert_eq!(set.nearest(f64::NAN), 0);
+        let set = LevelSet::new(-1.0, 3.0 / 999.0, 1000).unwrap();
+        assert_eq!(set.bits(), 10);
+        let tenths: LevelSet = "0:1:0.1".parse().unwrap();
+        assert_eq!(tenths.count(), 11);
+    }
+
+    #[test]
+    fn wrong_sets_are_refused() {
+        use LevelError as E;
+        let parse = |text: &str| text.parse::<LevelSet>();
+        assert!(matches!(parse("1:2"), Err(E::Syntax(_))));
+        assert!(matches!(parse("1:2:3:4"), Err(E::Syntax(_))));
+        assert!(matches!(parse("a:b:c"), Err(E::Syntax(_))));
+        assert!(matches!(parse("0:inf:1"), Err(E::NotFinite { .. })));
+        assert!(matches!(parse("0:1:NaN"), Err(E::NotFinite { .. })));
+        assert!(matches!(parse("0:1:0"), Err(E::Empty { .. })));
+        assert!(matches!(parse("1:0:1"), Err(E::Empty { .. })));
+        assert!(matches!(parse("0:1:0.3"), Err(E::EndMissed { .. })));
+        assert!(matches!(parse("0:1:3"), Err(E::EndMissed { .. })));
+        assert!(matches!(parse("0:70000:1"), Err(E::Count(_))));
+        assert!(matches!(parse("-1e308:1e308:1"), Err(E::Count(_))));
+        assert!(matches!(parse("1e9:1000000001:0.001"), Err(E::TooFine { .. })));
+        assert!(matches!(parse("0:1e40:1e39"), Err(E::TooFine { .. })));
+        assert!(matches!(LevelSet::with_bits(0.0, 1.0, 17), Err(E::Bits(17))));
+        assert!(matches!(LevelSet::with_bits(1.0, 1.0, 8), Err(E::Empty { .. })));
+        assert!(matches!(LevelSet::new(0.0, 1.0, 1), Err(E::Count(_))));
+        assert!(matches!(LevelSet::new(-1e-3, f64::MIN_POSITIVE, 4), Err(E::TooFine { .. })));
+    }
+
+    #[test]
+    fn explicit_values() {
+        let set = LevelSet::from_values(&[-1.0, -0.5, 0.0, 0.5]).unwrap();
+        assert_eq!(set, LevelSet::new(-1.0, 0.5, 4).unwrap());
+        assert!(matches!(
+            LevelSet::from_values(&[0.0, 1.0, 3.0, 4.0]),
+            Err(LevelError::Uneven { index: 1, .. })
+        ));
+        assert!(matches!(LevelSet::from_values(&[0.0, f64::NAN, 2.0]), Err(LevelError::Uneven { .. })));
+        assert!(matches!(LevelSet::from_values(&[0.0]), Err(LevelError::Count(_))));
+        assert!(matches!(LevelSet::from_values(&[]), Err(LevelError::Count(_))));
+    }
+
+    fn sets() -> impl Strategy<Value = LevelSet> {
+        (-100.0..100.0f64, 1e-3..10.0f64, 2u32..300)
+            .prop_map(|(lo, step, count)| LevelSet::new(lo, step, count).unwrap())
+    }
+
+    proptest! {
+        #[test]
+        fn nearest_is_nearest(set in sets(), place in -0.1..1.1f64) {
+            let x = set.lo() + place * (set.hi() - set.lo());
+            prop_assert_eq!(set.nearest(x), by_brute_force(&set, x));
+        }
+
+        #[test]
+        fn nearest_is_nearest_around_ties(set in sets(), at in 0u32..300, off in -20i64..20) {
+            let middle = (set.value(at % set.count()) + set.value((at + 1) % set.count())) / 2.0;
+            let x = f64::from_bits((middle.to_bits() as i64 + off) as u64);
+            prop_assert_eq!(set.nearest(x), by_brute_force(&set, x));
+            let mut indices = [0];
+            set.indices_of(&[x], &mut indices);
+            prop_assert_eq!(indices[0], set.nearest(x));
+        }
+
+        #[test]
+        fn ties_go_low(lo in -64i32..64, count in 2u32..1000, at in 0u32..1000) {
+            // Powers of two, so that the middle is exact.
+            let set = LevelSet::new(f64::from(lo) / 4.0, 0.25, count).unwrap();
+            let at = at % (count - 1);
+            prop_assert_eq!(set.nearest(set.value(at) + 0.125), at);
+        }
+
+        #[test]
+        fn rounding_twice_is_rounding_once(
+            set in sets(),
+            places in prop::collection::vec(-0.1..1.1f64, 0..1200),
+        ) {
+            let mut wide: Vec<f64> = places.iter().map(|t| set.lo() + t * (set.hi() - set.lo())).collect();
+            let mut narrow: Vec<f32> = wide.iter().map(|&x| x as f32).collect();
+            let expected: Vec<u32> = narrow.iter().map(|&x| set.nearest(f64::from(x))).collect();
+            let mut indices = vec![0; narrow.len()];
+            set.round_with_indices(&mut narrow, &mut indices);
+            prop_assert_eq!(&indices, &expected);
+            let once = narrow.clone();
+            set.round(&mut narrow);
+            prop_assert_eq!(&once, &narrow);
+            for (value, &index) in once.iter().zip(&indices) {
+                prop_assert_eq!(*value, set.value(index) as f32);
+            }
+            set.round(&mut wide);
+            let once = wide.clone();
+            set.round(&mut wide);
+            prop_assert_eq!(once, wide);
+        }
+    }
+}
