@@ -3,5 +3,9 @@
 
 pub mod admm;
 pub mod dataset;
+pub mod graph;
+pub mod linalg;
 pub mod parallel;
 pub mod quantize;
+pub mod settings;
+pub mod train;

@@ -4,12 +4,11 @@
 //! 5 and 6 use the p_{l+1} that line 1 of layer l+1 has just made. So p goes down while W, b and z are updated,
 //! and q goes up behind the first product of the next iteration.
 
-use thiserror::Error;
-
 use super::p::{self, PStep, SpectralNorm};
 use super::q::{self, QStep};
 use super::residuals::{LayerTerms, layer_terms};
 use super::{Boundary, Layer, Penalties, Subproblem, Weights, Workspace, b, u, w, z, z_last};
+use crate::linalg::elements::larger;
 use crate::linalg::factor::FactorError;
 use crate::linalg::{Real, Workers};
 use crate::quantize::LevelSet;
@@ -44,7 +43,7 @@ impl<T: Real> RankState<T> {
     }
 
     /// Position in `boundaries` of the one below `layers[i]`.
-    fn below(&self, i: usize) -> Option<usize> {
+    pub fn below(&self, i: usize) -> Option<usize> {
         if self.has_rank_below() { Some(i) } else { i.checked_sub(1) }
     }
 
@@ -59,11 +58,11 @@ impl<T: Real> RankState<T> {
 pub trait Neighbours<T> {
     /// What can go wrong in it.
     type Error;
-    /// Receives q of this boundary, which the rank below updated in the iteration before.
+    /// Receives q of this boundary, which the rank below updated in `iteration`.
     ///
     /// # Errors
     /// The exchange failed.
-    fn receive_q(&mut self, below: &mut Boundary<T>) -> Result<(), Self::Error>;
+    fn receive_q(&mut self, below: &mut Boundary<T>, iteration: u64) -> Result<(), Self::Error>;
     /// Sends p of this boundary, just updated here, to the rank below.
     ///
     /// # Errors
@@ -92,7 +91,7 @@ pub struct NoNeighbours;
 
 impl<T> Neighbours<T> for NoNeighbours {
     type Error = std::convert::Infallible;
-    fn receive_q(&mut self, _: &mut Boundary<T>) -> Result<(), Self::Error> {
+    fn receive_q(&mut self, _: &mut Boundary<T>, _: u64) -> Result<(), Self::Error> {
         Ok(())
     }
     fn send_p(&mut self, _: &Boundary<T>) -> Result<(), Self::Error> {
@@ -162,6 +161,17 @@ pub struct LayerReport {
     pub not_finite: Option<Variable>,
 }
 
+impl LayerReport {
+    /// The outcome of an update, or its default after noting that the update failed.
+    fn or_failure<A: Default>(&mut self, outcome: Result<A, FactorError>, variable: Variable) -> A {
+        outcome.unwrap_or_else(|error| {
+            log::error!("layer {}, {}: {error}", self.index, variable.symbol());
+            self.not_finite = self.not_finite.or(Some(variable));
+            A::default()
+        })
+    }
+}
+
 /// A variable of Algorithm 1, for messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Variable {
@@ -197,28 +207,13 @@ impl Variable {
     }
 }
 
-/// An iteration that could not be finished.
-#[derive(Debug, Error)]
-pub enum IterationError<E> {
-    /// The exchange with a neighbour failed.
-    #[error(transparent)]
-    Exchange(E),
-    /// A factorisation failed.
-    #[error("layer {layer}, {}: {source}", variable.symbol())]
-    Factor {
-        /// l.
-        layer: usize,
-        /// p or W.
-        variable: Variable,
-        /// What LAPACK said.
-        source: FactorError,
-    },
-}
-
 /// Runs one iteration. `reports` gets one entry for each layer held.
 ///
+/// A value that is not finite, or a factorisation that fails, is reported and the iteration goes on: the ranks
+/// learn of it together, from the reduction, and stop at the same iteration.
+///
 /// # Errors
-/// The exchange or a factorisation failed; the state is then part old, part new.
+/// The exchange failed.
 pub fn iterate<T: Real, N: Neighbours<T>>(
     state: &mut RankState<T>,
     rules: &Rules,
@@ -226,8 +221,7 @@ pub fn iterate<T: Real, N: Neighbours<T>>(
     workspace: &mut Workspace<T>,
     workers: &Workers,
     reports: &mut Vec<LayerReport>,
-) -> Result<(), IterationError<N::Error>> {
-    use IterationError::Exchange;
+) -> Result<(), N::Error> {
     reports.clear();
     let penalties = &rules.penalties;
     let rank_below = state.has_rank_below();
@@ -254,10 +248,9 @@ pub fn iterate<T: Real, N: Neighbours<T>>(
                 false => p::gradient_begin(layer, workspace, workers),
             };
             if i == 0 {
-                receive_q(boundary, rules, neighbours, workers, scale).map_err(Exchange)?;
+                receive_q(boundary, rules, neighbours, workers, scale)?;
             }
-            let factor = |source| IterationError::Factor { layer: l, variable: Variable::P, source };
-            let PStep { peak, .. } = match levels {
+            let step = match levels {
                 Some(levels) => p::quantized_finish(
                     layer,
                     boundary,
@@ -267,35 +260,33 @@ pub fn iterate<T: Real, N: Neighbours<T>>(
                     rules.spectral_norm,
                     workspace,
                     workers,
-                )
-                .map_err(factor)?,
-                None if solve => {
-                    p::exact_finish(layer, boundary, h, penalties, workspace, workers).map_err(factor)?
-                }
-                None => p::gradient_finish(layer, boundary, h, penalties, workspace, workers),
+                ),
+                None if solve => p::exact_finish(layer, boundary, h, penalties, workspace, workers),
+                None => Ok(p::gradient_finish(layer, boundary, h, penalties, workspace, workers)),
             };
+            let PStep { peak, .. } = report.or_failure(step, Variable::P);
             report.p_peak = peak;
-            if not_finite(boundary.blocks.iter().map(|block| &block.p)) {
+            if !peak.is_finite() || not_finite(boundary.blocks.iter().map(|block| &block.p)) {
                 report.not_finite = Some(Variable::P);
             }
             if i == 0 {
-                neighbours.send_p(boundary).map_err(Exchange)?;
+                neighbours.send_p(boundary)?;
             }
         }
-        neighbours.progress().map_err(Exchange)?;
+        neighbours.progress()?;
 
         // Lines 2, 3: W and b.
         let boundary = below.map(|below| &state.boundaries[below]);
         if exact {
-            w::exact(layer, boundary, penalties, workspace, workers)
-                .map_err(|source| IterationError::Factor { layer: l, variable: Variable::W, source })?;
+            let step = w::exact(layer, boundary, penalties, workspace, workers);
+            report.or_failure(step, Variable::W);
         } else {
             w::gradient(layer, boundary, penalties, workspace, workers);
             if rules.iteration.is_multiple_of(REFRESH_EVERY) {
                 w::refresh(layer, boundary, workers);
             }
         }
-        neighbours.progress().map_err(Exchange)?;
+        neighbours.progress()?;
         b::update(layer, state.nodes, workspace, workers);
 
         // Line 4: z.
@@ -323,7 +314,7 @@ pub fn iterate<T: Real, N: Neighbours<T>>(
                 _ => not_finite(layer.blocks.iter().map(|block| &block.z)).then_some(Variable::Z),
             }
         });
-        neighbours.progress().map_err(Exchange)?;
+        neighbours.progress()?;
         reports.push(report);
     }
 
@@ -337,7 +328,7 @@ pub fn iterate<T: Real, N: Neighbours<T>>(
             let remote = i + 1 == state.layers.len();
             let boundary = &mut state.boundaries[above];
             if remote {
-                neighbours.receive_p(boundary).map_err(Exchange)?;
+                neighbours.receive_p(boundary)?;
             }
             let levels = rules.q_levels.as_ref().and_then(|sets| sets.get(layer.index - 1));
             let mut work: Vec<_> =
@@ -347,16 +338,17 @@ pub fn iterate<T: Real, N: Neighbours<T>>(
                 u::update(block, penalties.rho);
             });
             steps.extend(work.iter().map(|work| work.1));
-            report.q_peak = steps.iter().fold(0.0, |top, step| if step.peak > top { step.peak } else { top });
+            report.q_peak = steps.iter().fold(0.0, |top, step| larger(top, step.peak));
             if report.not_finite.is_none() {
-                report.not_finite = if not_finite(boundary.blocks.iter().map(|block| &block.q)) {
+                let q_is_bad = !report.q_peak.is_finite();
+                report.not_finite = if q_is_bad || not_finite(boundary.blocks.iter().map(|block| &block.q)) {
                     Some(Variable::Q)
                 } else {
                     not_finite(boundary.blocks.iter().map(|block| &block.u)).then_some(Variable::U)
                 };
             }
             if remote {
-                neighbours.send_q(boundary).map_err(Exchange)?;
+                neighbours.send_q(boundary)?;
             }
         }
         let edge = above.map(|above| (&state.boundaries[above], steps.as_slice()));
@@ -378,7 +370,7 @@ pub fn receive_q<T: Real, N: Neighbours<T>>(
     scale: f64,
 ) -> Result<(), N::Error> {
     let Some(previous) = rules.previous else { return Ok(()) };
-    neighbours.receive_q(boundary)?;
+    neighbours.receive_q(boundary, rules.iteration - 1)?;
     workers.each(&mut boundary.blocks, |_, block| u::update(block, previous.rho));
     if scale != 1.0 {
         boundary.scale_u(scale);

@@ -5,7 +5,7 @@
 use ndarray::{Array1, Array2};
 
 use super::{Boundary, BoundaryBlock, Layer, LayerBlock, Penalties, Weights, Workspace, spectral};
-use crate::linalg::elements::{flat_vector, frobenius2, peak, rows, rows_mut, sum_squares, sum2};
+use crate::linalg::elements::{flat_vector, frobenius2, larger, peak, rows, rows_mut, sum_squares, sum2};
 use crate::linalg::factor::FactorError;
 use crate::linalg::{Real, ScalarSum, Workers, product::product};
 use crate::quantize::LevelSet;
@@ -146,7 +146,7 @@ pub fn quantized_finish<T: Real>(
                 .sum();
         });
         first = false;
-        step.peak = work.iter().fold(0.0, |top, trial| if trial.peak > top { trial.peak } else { top });
+        step.peak = work.iter().fold(0.0, |top, trial| larger(top, trial.peak));
         let d2 = ScalarSum::of(work.iter().map(|trial| trial.d2));
         let wd2 = ScalarSum::of(work.iter().map(|trial| trial.wd2));
         let needed = nu * wd2 + rho * d2;
@@ -271,11 +271,8 @@ impl<T: Real> Trial<T> {
             for ((p, &g), &old) in p.iter_mut().zip(g).zip(old) {
                 *p = old - scale * g;
             }
-            let top = peak(p);
-            if top > self.peak {
-                self.peak = top;
-            }
-            levels.round_slice(p);
+            self.peak = larger(self.peak, peak(p));
+            levels.round(p);
             self.d2 += sum2(p, old, |p, old| (p - old) * (p - old));
         }
     }

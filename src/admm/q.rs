@@ -4,7 +4,7 @@ use ndarray::Array2;
 
 use super::{BoundaryBlock, Penalties};
 use crate::linalg::Real;
-use crate::linalg::elements::{rows, rows_mut, sum2};
+use crate::linalg::elements::{larger, peak, rows, rows_mut, sum2};
 use crate::quantize::LevelSet;
 
 /// What an update of q leaves to be known.
@@ -36,8 +36,8 @@ pub fn update<T: Real>(
             *q = (rho * p + u + nu * z.max(T::zero())) * scale;
         }
         if let Some(levels) = levels {
-            step.peak = step.peak.max(crate::linalg::elements::peak(q));
-            levels.round_slice(q);
+            step.peak = larger(step.peak, peak(q));
+            levels.round(q);
         }
         step.change2 += sum2(q, &old, |q, old| (q - old) * (q - old));
     }

@@ -46,6 +46,6 @@ impl<T: Real> Workspace<T> {
 
     /// Bytes held.
     pub fn bytes(&self) -> usize {
-        self.free.iter().map(|((m, n), v)| m * n * v.len() * T::BYTES).sum()
+        self.free.iter().map(|((m, n), v)| m * n * v.len() * T::SIZE).sum()
     }
 }

@@ -92,7 +92,7 @@ impl<'a, T: Real> Augmentation<'a, T> {
         mut take: impl FnMut(FeatureBlock<'_, T>) -> Result<(), E>,
     ) -> Result<(), E> {
         let (nodes, d) = (self.features.nodes(), self.features.dimension());
-        let width = (BLOCK_BYTES / (T::BYTES * nodes.max(1))).clamp(8, WIDEST).min(d.max(1));
+        let width = (BLOCK_BYTES / (T::SIZE * nodes.max(1))).clamp(8, WIDEST).min(d.max(1));
         let mut cursors = vec![0; nodes];
         let mut start = 0;
         while start < d {

@@ -65,10 +65,13 @@ pub fn inner<T: Real>(a: &Array2<T>, b: &Array2<T>) -> f64 {
 
 /// max |x|, NaN where an element is NaN.
 pub fn peak<T: Real>(x: &[T]) -> f64 {
-    x.iter().fold(0.0, |top: f64, x| {
-        let x = x.f64().abs();
-        if x > top || x.is_nan() { x } else { top }
-    })
+    x.iter().fold(0.0, |top, x| larger(top, x.f64().abs()))
+}
+
+/// The larger of two numbers, NaN where one is NaN (`f64::max` would hide it).
+#[inline]
+pub fn larger(top: f64, x: f64) -> f64 {
+    if x <= top || top.is_nan() { top } else { x }
 }
 
 /// Adds `alpha x` to y.

@@ -6,10 +6,12 @@ use std::ops::{AddAssign, DivAssign, MulAssign, SubAssign};
 use ndarray::{Array1, Array2, LinalgScalar, ScalarOperand};
 
 use super::factor::{self, FactorError};
+use crate::quantize::Element;
 
 /// A floating point type that a model can be trained in.
 pub trait Real:
-    LinalgScalar
+    Element
+    + LinalgScalar
     + ScalarOperand
     + num_traits::Float
     + AddAssign
@@ -22,19 +24,10 @@ pub trait Real:
     + Sync
     + hdf5::H5Type
 {
-    /// `f32` or `f64`, as settings and files name it.
-    const NAME: &'static str;
-    /// Bytes an element takes in memory and, unquantized, on the wire.
-    const BYTES: usize;
-
     /// The nearest value of this type.
     fn of(x: f64) -> Self;
     /// The same value in double precision.
     fn f64(self) -> f64;
-    /// Appends the value in little-endian order.
-    fn write_le(self, out: &mut Vec<u8>);
-    /// Reads a value from exactly `Self::BYTES` little-endian bytes; `None` for another length.
-    fn read_le(bytes: &[u8]) -> Option<Self>;
     /// Inverse of a symmetric positive definite matrix by Cholesky factorisation, O(n³).
     ///
     /// # Errors
@@ -48,11 +41,8 @@ pub trait Real:
 }
 
 macro_rules! real {
-    ($t:ty, $name:literal) => {
+    ($t:ty) => {
         impl Real for $t {
-            const NAME: &'static str = $name;
-            const BYTES: usize = size_of::<$t>();
-
             #[inline(always)]
             fn of(x: f64) -> Self {
                 x as $t
@@ -60,14 +50,6 @@ macro_rules! real {
             #[inline(always)]
             fn f64(self) -> f64 {
                 f64::from(self)
-            }
-            #[inline(always)]
-            fn write_le(self, out: &mut Vec<u8>) {
-                out.extend_from_slice(&self.to_le_bytes());
-            }
-            #[inline(always)]
-            fn read_le(bytes: &[u8]) -> Option<Self> {
-                Some(<$t>::from_le_bytes(bytes.try_into().ok()?))
             }
             fn spd_inverse(a: Array2<Self>) -> Result<Array2<Self>, FactorError> {
                 factor::spd_inverse(a)
@@ -79,5 +61,5 @@ macro_rules! real {
     };
 }
 
-real!(f32, "f32");
-real!(f64, "f64");
+real!(f32);
+real!(f64);

@@ -10,11 +10,13 @@
 mod collective;
 mod communicator;
 mod error;
+pub mod exchange;
 mod launcher;
 #[cfg(feature = "mpi")]
 mod mpi;
 #[cfg(feature = "mpi")]
 mod mpi_requests;
+pub mod plan;
 mod single;
 mod threads;
 mod wait;

@@ -292,6 +292,13 @@ impl LevelSet {
 /// Values handled at a time: few enough to stay in the first cache.
 const BATCH: usize = 512;
 
+impl std::fmt::Display for LevelSet {
+    /// `LO:HI:STEP`, which reads back as the same set.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}:{}", self.lo(), self.hi(), self.step())
+    }
+}
+
 impl FromStr for LevelSet {
     type Err = LevelError;
 

@@ -1,0 +1,456 @@
+//! The settings of a training run: raw ones from flags and a TOML file, then checked ones.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::admm::Subproblem;
+use crate::graph::{FeatureNorm, Operators};
+use crate::quantize::LevelSet;
+
+/// What is rounded to a level set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Quantize {
+    /// Nothing: p and q travel as they are.
+    #[default]
+    None,
+    /// p.
+    P,
+    /// q.
+    Q,
+    /// Both p and q.
+    Pq,
+}
+
+impl Quantize {
+    /// Whether p is on a level set.
+    pub fn p(self) -> bool {
+        matches!(self, Quantize::P | Quantize::Pq)
+    }
+
+    /// Whether q is on a level set.
+    pub fn q(self) -> bool {
+        matches!(self, Quantize::Q | Quantize::Pq)
+    }
+}
+
+/// The floating point type of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// Single precision.
+    #[default]
+    F32,
+    /// Double precision.
+    F64,
+}
+
+/// How ρ and ν change during a stage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum PenaltyRule {
+    /// They keep the values they start with.
+    Fixed,
+    /// They grow when the loss stalls, up to a largest ν.
+    #[default]
+    Adaptive,
+}
+
+/// Settings as a user gives them: by flag, or by the same name in a TOML file. What is absent has a default.
+#[derive(Debug, Clone, Default, PartialEq, clap::Args, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct RawSettings {
+    /// Data set file (HDF5) [required]
+    #[arg(long, value_name = "FILE.h5", help_heading = "Data")]
+    pub data: Option<PathBuf>,
+    /// Folder for the results; made if absent [required]
+    #[arg(long, value_name = "DIR", help_heading = "Data")]
+    pub output: Option<PathBuf>,
+    /// Split of the nodes [default: public, else random_0, else random, else the only one]
+    #[arg(long, value_name = "NAME", help_heading = "Data")]
+    pub split: Option<String>,
+    /// Operators Ψ: hops (0,1,2,3), mean:K, ppr:ALPHA:TERMS, heat:T:TERMS [default: 0,1,2,3]
+    #[arg(long, value_name = "LIST", help_heading = "Data")]
+    pub operators: Option<Operators>,
+    /// Scaling of the raw features [default: none]
+    #[arg(long, value_enum, help_heading = "Data")]
+    pub feature_norm: Option<FeatureNorm>,
+
+    /// Layers of the last stage [default: 10]
+    #[arg(long, value_name = "L", help_heading = "Network")]
+    pub layers: Option<usize>,
+    /// Neurons of each hidden layer [default: 100]
+    #[arg(long, value_name = "N", help_heading = "Network")]
+    pub neurons: Option<usize>,
+    /// Layers of each stage, rising; the last is --layers [default: 2,5 below L, then L]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', help_heading = "Network")]
+    pub stages: Option<Vec<usize>>,
+    /// Floating point type [default: f32]
+    #[arg(long, value_enum, help_heading = "Network")]
+    pub precision: Option<Precision>,
+    /// Seed of all random numbers [default: 0]
+    #[arg(long, help_heading = "Network")]
+    pub seed: Option<u64>,
+
+    /// Iterations of each stage [default: 200]
+    #[arg(long, value_name = "K", help_heading = "Algorithm")]
+    pub iterations: Option<usize>,
+    /// ρ at the start of a stage [default: --nu]
+    #[arg(long, help_heading = "Algorithm")]
+    pub rho: Option<f64>,
+    /// ν at the start of a stage [default: 0.0001]
+    #[arg(long, help_heading = "Algorithm")]
+    pub nu: Option<f64>,
+    /// Whether ρ and ν grow when the loss stalls [default: adaptive]
+    #[arg(long, value_enum, help_heading = "Algorithm")]
+    pub penalties: Option<PenaltyRule>,
+    /// Factor by which ρ and ν grow [default: 10]
+    #[arg(long, value_name = "FACTOR", help_heading = "Algorithm")]
+    pub penalty_growth: Option<f64>,
+    /// ν stops growing here [default: 1]
+    #[arg(long, value_name = "NU", help_heading = "Algorithm")]
+    pub nu_max: Option<f64>,
+    /// Weight decay μ [default: 0.01]
+    #[arg(long, help_heading = "Algorithm")]
+    pub mu: Option<f64>,
+    /// Proximal term of the exact W, as a share of the mean eigenvalue of ν p pᵀ [default: 0.001]
+    #[arg(long, value_name = "SHARE", help_heading = "Algorithm")]
+    pub proximal: Option<f64>,
+    /// Dropout rate on the inputs of layer 1, in closed form [default: 0]
+    #[arg(long, value_name = "RATE", help_heading = "Algorithm")]
+    pub dropout: Option<f64>,
+    /// How p and W are solved [default: auto]
+    #[arg(long, value_enum, help_heading = "Algorithm")]
+    pub subproblem: Option<Subproblem>,
+    /// Stop a stage when both residuals stay at or below these: PRIMAL,DUAL, relative [default: off]
+    #[arg(long, value_name = "PRIMAL,DUAL", value_delimiter = ',', help_heading = "Algorithm")]
+    pub tolerance: Option<Vec<f64>>,
+
+    /// What is rounded to a level set [default: none]
+    #[arg(long, value_enum, help_heading = "Quantization")]
+    pub quantize: Option<Quantize>,
+    /// Bits of a level, over a range taken from the data, 1 to 16 [default: 8]
+    #[arg(long, value_name = "B", help_heading = "Quantization")]
+    pub bits: Option<u32>,
+    /// A fixed level set instead, such as the paper's -1:20:1
+    #[arg(long, value_name = "LO:HI:STEP", allow_hyphen_values = true, help_heading = "Quantization")]
+    pub levels: Option<String>,
+
+    /// Iterations between evaluations [default: 1]
+    #[arg(long, value_name = "K", help_heading = "Run")]
+    pub evaluate_every: Option<usize>,
+    /// Threads of each rank [default: 1]
+    #[arg(long, value_name = "T", help_heading = "Run")]
+    pub threads: Option<usize>,
+    /// Nodes of a block; changes rounding [default: from the number of nodes]
+    #[arg(long, value_name = "NODES", help_heading = "Run")]
+    pub block_nodes: Option<usize>,
+    /// Give up when a neighbour is silent for this many seconds, 0 = never [default: 3600]
+    #[arg(long, value_name = "SECONDS", help_heading = "Run")]
+    pub comm_timeout: Option<u64>,
+}
+
+/// Settings that a run can start with; every value has been checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// Data set file.
+    pub data: PathBuf,
+    /// Folder for the results.
+    pub output: PathBuf,
+    /// Split by name; `None`: the default one.
+    pub split: Option<String>,
+    /// Ψ.
+    pub operators: Operators,
+    /// Scaling of the raw features.
+    pub feature_norm: FeatureNorm,
+    /// L.
+    pub layers: usize,
+    /// Width of the hidden layers.
+    pub neurons: usize,
+    /// Layers of each stage, rising, the last L.
+    pub stages: Vec<usize>,
+    /// Floating point type.
+    pub precision: Precision,
+    /// Seed.
+    pub seed: u64,
+    /// Iterations of each stage.
+    pub iterations: usize,
+    /// ρ at the start of a stage.
+    pub rho: f64,
+    /// ν at the start of a stage.
+    pub nu: f64,
+    /// How ρ and ν change.
+    pub penalties: PenaltyRule,
+    /// Factor of growth.
+    pub penalty_growth: f64,
+    /// Largest ν.
+    pub nu_max: f64,
+    /// μ.
+    pub mu: f64,
+    /// ϑ.
+    pub proximal: f64,
+    /// Dropout rate on the inputs of layer 1.
+    pub dropout: f64,
+    /// How p and W are solved.
+    pub subproblem: Subproblem,
+    /// Tolerances of the primal and dual residual, relative.
+    pub tolerance: Option<(f64, f64)>,
+    /// What is rounded.
+    pub quantize: Quantize,
+    /// Bits of a level where the range is taken from the data.
+    pub bits: u32,
+    /// A fixed level set.
+    pub levels: Option<LevelSet>,
+    /// Iterations between evaluations.
+    pub evaluate_every: usize,
+    /// Threads of each rank.
+    pub threads: usize,
+    /// Nodes of a block.
+    pub block_nodes: Option<usize>,
+    /// Seconds of silence after which a rank gives up; 0 = never.
+    pub comm_timeout: u64,
+}
+
+/// Settings that no run can start with.
+#[derive(Debug, Error)]
+pub enum SettingsError {
+    /// A required setting is absent.
+    #[error("--{0} is required (or the key '{0}' in the file given by --config)")]
+    Missing(&'static str),
+    /// A value outside its range.
+    #[error("--{flag} {found}: {expected}")]
+    Range {
+        /// The setting.
+        flag: &'static str,
+        /// Its value.
+        found: String,
+        /// What is allowed.
+        expected: String,
+    },
+    /// Two settings that contradict each other.
+    #[error("{0}")]
+    Contradiction(String),
+    /// The file cannot be read.
+    #[error("cannot read the settings in {path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is not TOML, or has an unknown key or a value of the wrong type.
+    #[error("the settings in {path} are not usable: {source}")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        source: Box<toml::de::Error>,
+    },
+}
+
+/// The largest numbers that settings may ask for: far above any use, far below what would overflow.
+const MOST_LAYERS: usize = 1000;
+const MOST_NEURONS: usize = 1 << 20;
+const MOST_ITERATIONS: usize = 10_000_000;
+const LARGEST_FILE: u64 = 1 << 20;
+
+impl RawSettings {
+    /// The settings of a TOML file.
+    ///
+    /// # Errors
+    /// The file cannot be read, is above 1 MiB, or has an unknown key or a value of the wrong type.
+    pub fn from_file(path: &Path) -> Result<Self, SettingsError> {
+        let fail = |source| SettingsError::Read { path: path.to_owned(), source };
+        let size = std::fs::metadata(path).map_err(fail)?.len();
+        if size > LARGEST_FILE {
+            return Err(fail(std::io::Error::other("it is larger than 1 MiB")));
+        }
+        let text = std::fs::read_to_string(path).map_err(fail)?;
+        toml::from_str(&text)
+            .map_err(|source| SettingsError::Parse { path: path.to_owned(), source: Box::new(source) })
+    }
+
+    /// These settings where they are given, those of `file` elsewhere.
+    pub fn over(self, file: Self) -> Self {
+        macro_rules! first { ($($field:ident),* $(,)?) => { Self { $($field: self.$field.or(file.$field)),* } } }
+        first!(
+            data, output, split, operators, feature_norm, layers, neurons, stages, precision, seed, iterations,
+            rho, nu, penalties, penalty_growth, nu_max, mu, proximal, dropout, subproblem, tolerance, quantize,
+            bits, levels, evaluate_every, threads, block_nodes, comm_timeout,
+        )
+    }
+
+    /// Fills in the defaults and checks every value.
+    ///
+    /// # Errors
+    /// A value out of range, a required one that is absent, or two that contradict each other.
+    pub fn check(self) -> Result<Settings, SettingsError> {
+        let layers = self.layers.or_else(|| self.stages.as_ref()?.last().copied()).unwrap_or(10);
+        whole("layers", layers, 2, MOST_LAYERS)?;
+        let stages = match self.stages {
+            None => [2, 5].into_iter().filter(|&l| l < layers).chain([layers]).collect(),
+            Some(stages) => {
+                let text = join(&stages);
+                if stages.first().is_none_or(|&l| l < 2) || stages.windows(2).any(|w| w[0] >= w[1]) {
+                    let expected = "stages rise from at least 2 layers, such as 2,5,10".to_owned();
+                    return Err(SettingsError::Range { flag: "stages", found: text, expected });
+                }
+                if stages.last() != Some(&layers) {
+                    return Err(SettingsError::Contradiction(format!(
+                        "--stages {text} ends with another number of layers than --layers {layers}: make them equal \
+                         or leave one out"
+                    )));
+                }
+                stages
+            }
+        };
+        if self.bits.is_some() && self.levels.is_some() {
+            return Err(SettingsError::Contradiction(
+                "--bits and --levels contradict each other: give one of them".into(),
+            ));
+        }
+        let quantize = self.quantize.unwrap_or_default();
+        if quantize == Quantize::None && (self.bits.is_some() || self.levels.is_some()) {
+            return Err(SettingsError::Contradiction(
+                "--bits and --levels need --quantize p, q or pq".into(),
+            ));
+        }
+        let levels = match &self.levels {
+            None => None,
+            Some(text) => Some(text.parse::<LevelSet>().map_err(|error| SettingsError::Range {
+                flag: "levels",
+                found: text.clone(),
+                expected: error.to_string(),
+            })?),
+        };
+        let tolerance = match self.tolerance.as_deref() {
+            None => None,
+            Some([both]) => Some((*both, *both)),
+            Some([primal, dual]) => Some((*primal, *dual)),
+            Some(list) => {
+                let expected = "two numbers are needed: PRIMAL,DUAL".to_owned();
+                return Err(SettingsError::Range { flag: "tolerance", found: join(list), expected });
+            }
+        };
+        if let Some((primal, dual)) = tolerance {
+            number("tolerance", primal, 0.0, 1.0)?;
+            number("tolerance", dual, 0.0, 1.0)?;
+        }
+        let nu = number("nu", self.nu.unwrap_or(1e-4), 1e-12, 1e12)?;
+        let penalties = self.penalties.unwrap_or_default();
+        if penalties == PenaltyRule::Fixed && (self.penalty_growth.is_some() || self.nu_max.is_some()) {
+            return Err(SettingsError::Contradiction(
+                "--penalty-growth and --nu-max need --penalties adaptive".into(),
+            ));
+        }
+        let nu_max = self.nu_max.unwrap_or(1.0);
+        if penalties == PenaltyRule::Adaptive && nu > nu_max {
+            return Err(SettingsError::Contradiction(format!(
+                "--nu {nu} is above --nu-max {nu_max}: raise --nu-max or use --penalties fixed"
+            )));
+        }
+        let settings = Settings {
+            data: self.data.ok_or(SettingsError::Missing("data"))?,
+            output: self.output.ok_or(SettingsError::Missing("output"))?,
+            split: self.split,
+            operators: self.operators.unwrap_or_default(),
+            feature_norm: self.feature_norm.unwrap_or(FeatureNorm::None),
+            layers,
+            neurons: whole("neurons", self.neurons.unwrap_or(100), 1, MOST_NEURONS)?,
+            stages,
+            precision: self.precision.unwrap_or_default(),
+            seed: self.seed.unwrap_or(0),
+            iterations: whole("iterations", self.iterations.unwrap_or(200), 1, MOST_ITERATIONS)?,
+            rho: number("rho", self.rho.unwrap_or(nu), 1e-12, 1e12)?,
+            nu,
+            penalties,
+            penalty_growth: number("penalty-growth", self.penalty_growth.unwrap_or(10.0), 1.0, 1e6)?,
+            nu_max: number("nu-max", nu_max, 1e-12, 1e12)?,
+            mu: number("mu", self.mu.unwrap_or(0.01), 0.0, 1e12)?,
+            proximal: number("proximal", self.proximal.unwrap_or(1e-3), 0.0, 1e6)?,
+            dropout: number("dropout", self.dropout.unwrap_or(0.0), 0.0, 0.99)?,
+            subproblem: self.subproblem.unwrap_or(Subproblem::Auto),
+            tolerance,
+            quantize,
+            bits: whole("bits", self.bits.unwrap_or(8) as usize, 1, 16)? as u32,
+            levels,
+            evaluate_every: whole("evaluate-every", self.evaluate_every.unwrap_or(1), 1, MOST_ITERATIONS)?,
+            threads: whole("threads", self.threads.unwrap_or(1), 1, 1024)?,
+            block_nodes: match self.block_nodes {
+                None => None,
+                Some(nodes) => Some(whole("block-nodes", nodes, 1, 1 << 40)?),
+            },
+            comm_timeout: self.comm_timeout.unwrap_or(3600),
+        };
+        if settings.mu == 0.0 && settings.proximal == 0.0 && settings.dropout == 0.0
+            && settings.subproblem != Subproblem::Gradient
+        {
+            return Err(SettingsError::Contradiction(
+                "--mu 0 with --proximal 0 leaves the exact W undetermined: raise one of them or use \
+                 --subproblem gradient"
+                    .into(),
+            ));
+        }
+        Ok(settings)
+    }
+}
+
+impl Settings {
+    /// The settings as raw ones with every value spelled out, for `config.toml`; checking them gives these again.
+    pub fn spelled_out(&self, split: &str) -> RawSettings {
+        let adaptive = self.penalties == PenaltyRule::Adaptive;
+        let rounded = self.quantize != Quantize::None;
+        RawSettings {
+            data: Some(self.data.clone()),
+            output: Some(self.output.clone()),
+            split: Some(split.to_owned()),
+            operators: Some(self.operators.clone()),
+            feature_norm: Some(self.feature_norm),
+            layers: Some(self.layers),
+            neurons: Some(self.neurons),
+            stages: Some(self.stages.clone()),
+            precision: Some(self.precision),
+            seed: Some(self.seed),
+            iterations: Some(self.iterations),
+            rho: Some(self.rho),
+            nu: Some(self.nu),
+            penalties: Some(self.penalties),
+            penalty_growth: adaptive.then_some(self.penalty_growth),
+            nu_max: adaptive.then_some(self.nu_max),
+            mu: Some(self.mu),
+            proximal: Some(self.proximal),
+            dropout: Some(self.dropout),
+            subproblem: Some(self.subproblem),
+            tolerance: self.tolerance.map(|(primal, dual)| vec![primal, dual]),
+            quantize: Some(self.quantize),
+            bits: (rounded && self.levels.is_none()).then_some(self.bits),
+            levels: self.levels.as_ref().map(ToString::to_string),
+            evaluate_every: Some(self.evaluate_every),
+            threads: Some(self.threads),
+            block_nodes: self.block_nodes,
+            comm_timeout: Some(self.comm_timeout),
+        }
+    }
+}
+
+fn join<A: ToString>(list: &[A]) -> String {
+    list.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+}
+
+fn whole(flag: &'static str, found: usize, low: usize, high: usize) -> Result<usize, SettingsError> {
+    if (low..=high).contains(&found) {
+        return Ok(found);
+    }
+    let expected = format!("a whole number from {low} to {high} is needed");
+    Err(SettingsError::Range { flag, found: found.to_string(), expected })
+}
+
+fn number(flag: &'static str, found: f64, low: f64, high: f64) -> Result<f64, SettingsError> {
+    if found >= low && found <= high {
+        return Ok(found);
+    }
+    let expected = format!("a number from {low} to {high} is needed");
+    Err(SettingsError::Range { flag, found: found.to_string(), expected })
+}

@@ -1,0 +1,4 @@
+//! Training: stages, evaluation, penalties, history and results, over all ranks.
+
+pub mod input;
+pub mod stage;

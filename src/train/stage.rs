@@ -1,0 +1,191 @@
+//! A stage: its network at the start, and deepening without a change of function.
+
+use ndarray::{Array1, Array2};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, StandardNormal};
+
+use crate::admm::iteration::RankState;
+use crate::admm::penalties::WeightPenalty;
+use crate::admm::{Boundary, BoundaryBlock, Layer, LayerBlock, Weights, w};
+use crate::linalg::elements::{flat, larger, peak, rows, rows_mut};
+use crate::linalg::{NodeBlocks, Real, Workers};
+use crate::parallel::plan::StageShape;
+use crate::quantize::LevelSet;
+
+/// W and b of one layer, between stages.
+#[derive(Debug, Clone)]
+pub struct LayerWeights<T> {
+    /// l in the stage they were last used in.
+    pub index: usize,
+    /// W_l.
+    pub weights: Weights<T>,
+    /// b_l.
+    pub b: Array1<T>,
+}
+
+/// Random numbers of layer l: a stream of its own, so that no other layer's use of its stream matters.
+pub fn layer_stream(seed: u64, l: usize) -> ChaCha8Rng {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream(l as u64);
+    rng
+}
+
+/// He initialisation of W_l, n_l × n_{l−1}: normal with variance 2/n_{l−1}, from the stream of (seed, l).
+pub fn random_weights<T: Real>(seed: u64, l: usize, outputs: usize, inputs: usize) -> Array2<T> {
+    let mut rng = layer_stream(seed, l);
+    let scale = (2.0 / inputs.max(1) as f64).sqrt();
+    Array2::from_shape_simple_fn((outputs, inputs), || {
+        let x: f64 = StandardNormal.sample(&mut rng);
+        T::of(x * scale)
+    })
+}
+
+/// W⁰ of layer 1: independent normal entries of variance 2, to be scaled by the norm of its inputs.
+pub fn random_first_weights<T: Real>(seed: u64, outputs: usize, inputs: usize) -> Array2<T> {
+    let mut rng = layer_stream(seed, 1);
+    Array2::from_shape_simple_fn((outputs, inputs), || {
+        let x: f64 = StandardNormal.sample(&mut rng);
+        T::of(x * 2f64.sqrt())
+    })
+}
+
+/// Where layer l of the network after deepening comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// Layer `0` of the stage before.
+    Trained(usize),
+    /// W = I, b = 0: after a ReLU it changes nothing.
+    Identity,
+    /// Random, in the first stage.
+    Random,
+}
+
+/// Where layer l of a stage comes from: new layers are inserted below the trained output layer.
+pub fn origin(l: usize, layers: usize, before: Option<usize>) -> Origin {
+    match before {
+        None => Origin::Random,
+        Some(before) if l == layers => Origin::Trained(before),
+        Some(before) if l < before => Origin::Trained(l),
+        Some(_) => Origin::Identity,
+    }
+}
+
+/// Weights of a layer l ≥ 2 that is new in this stage.
+pub fn new_layer<T: Real>(origin: Origin, seed: u64, l: usize, stage: &StageShape) -> LayerWeights<T> {
+    let (outputs, inputs) = (stage.width(l), stage.width(l - 1));
+    let weights = match origin {
+        Origin::Identity => Array2::eye(outputs),
+        _ => random_weights(seed, l, outputs, inputs),
+    };
+    LayerWeights { index: l, weights: Weights::Hidden(weights), b: Array1::zeros(outputs) }
+}
+
+/// The state of a rank at the start of a stage: the weights of its run of layers, everything else zero.
+pub fn empty_state<T: Real>(
+    weights: Vec<LayerWeights<T>>,
+    stage: &StageShape,
+    blocks: &NodeBlocks,
+    penalty: impl Fn(usize) -> WeightPenalty,
+    labels: Option<Vec<Vec<usize>>>,
+) -> RankState<T> {
+    let zeros = |l: usize| blocks.ranges().map(move |rows| Array2::zeros((rows.len(), stage.width(l))));
+    let first = weights.first().map_or(1, |layer| layer.index);
+    let last = weights.last().map_or(0, |layer| layer.index);
+    let boundaries = (first.max(2) - 1..=last.min(stage.layers - 1)).map(|l| Boundary {
+        index: l,
+        blocks: zeros(l).map(|p| BoundaryBlock { q: p.clone(), u: p.clone(), p }).collect(),
+    });
+    let boundaries = boundaries.collect();
+    let layers = weights.into_iter().map(|LayerWeights { index, weights, b }| Layer {
+        index,
+        weights,
+        b,
+        penalty: penalty(index),
+        blocks: zeros(index).map(|m| LayerBlock { z: m.clone(), m }).collect(),
+        spectral: None,
+    });
+    RankState { depth: stage.layers, layers: layers.collect(), boundaries, labels, nodes: stage.nodes }
+}
+
+/// The forward pass that starts a stage: z_l = W_l p_l + b_l, p_{l+1} = q_l = f(z_l), u = 0, without rounding.
+///
+/// `receive` fills p of the boundary below with f(z) of the rank below; `send` hands f(z) to the rank above.
+///
+/// # Errors
+/// Whatever `receive` or `send` returns.
+pub fn forward<T: Real, E>(
+    state: &mut RankState<T>,
+    workers: &Workers,
+    mut receive: impl FnMut(&mut Boundary<T>) -> Result<(), E>,
+    mut send: impl FnMut(&Boundary<T>) -> Result<(), E>,
+) -> Result<(), E> {
+    if state.has_rank_below() {
+        let boundary = &mut state.boundaries[0];
+        receive(boundary)?;
+        boundary.blocks.iter_mut().for_each(start_from_p);
+    }
+    let to_rank_above = state.has_rank_above();
+    for i in 0..state.layers.len() {
+        let (below, above) = (state.below(i), state.above(i));
+        let layer = &mut state.layers[i];
+        w::refresh(layer, below.map(|below| &state.boundaries[below]), workers);
+        let b = &layer.b;
+        workers.each(&mut layer.blocks, |_, block| {
+            for (z, m) in rows_mut(&mut block.z).zip(rows(&block.m)) {
+                z.iter_mut().zip(m).zip(b).for_each(|((z, &m), &b)| *z = m + b);
+            }
+        });
+        if let Some(above) = above {
+            let (boundary, blocks) = (&mut state.boundaries[above], &layer.blocks);
+            workers.each(&mut boundary.blocks, |k, edge| {
+                for (p, z) in rows_mut(&mut edge.p).zip(rows(&blocks[k].z)) {
+                    p.iter_mut().zip(z).for_each(|(p, &z)| *p = z.max(T::zero()));
+                }
+                start_from_p(edge);
+            });
+            if to_rank_above && i + 1 == state.layers.len() {
+                send(boundary)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn start_from_p<T: Real>(block: &mut BoundaryBlock<T>) {
+    block.q.assign(&block.p);
+    block.u.fill(T::zero());
+}
+
+/// max |f(z_l)| of a boundary, from which the range of its level set is taken.
+pub fn boundary_peak<T: Real>(boundary: &Boundary<T>) -> f64 {
+    boundary.blocks.iter().map(|block| peak(flat(&block.p))).fold(0.0, larger)
+}
+
+/// Rounds p and q to their level sets after [`forward`], and brings W p of the layers above in line.
+pub fn round_start<T: Real>(
+    state: &mut RankState<T>,
+    p_levels: Option<&[LevelSet]>,
+    q_levels: Option<&[LevelSet]>,
+    workers: &Workers,
+) {
+    for boundary in &mut state.boundaries {
+        let at = boundary.index - 1;
+        let (p_levels, q_levels) = (p_levels.and_then(|s| s.get(at)), q_levels.and_then(|s| s.get(at)));
+        workers.each(&mut boundary.blocks, |_, block| {
+            if let Some(levels) = p_levels {
+                rows_mut(&mut block.p).for_each(|row| levels.round(row));
+            }
+            if let Some(levels) = q_levels {
+                rows_mut(&mut block.q).for_each(|row| levels.round(row));
+            }
+        });
+    }
+    if p_levels.is_some() {
+        for i in 0..state.layers.len() {
+            if let Some(below) = state.below(i) {
+                w::refresh(&mut state.layers[i], Some(&state.boundaries[below]), workers);
+            }
+        }
+    }
+}
