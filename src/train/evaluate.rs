@@ -1,0 +1,230 @@
+//! Evaluation: a forward pass without quantization over training, validation and test nodes, block after block
+//! through the ranks, so that a rank works on one block while the next rank works on the one before.
+
+use std::ops::Range;
+
+use ndarray::{Array1, Array2};
+
+use super::input::{EvaluatedInput, WeightsView};
+use crate::admm::iteration::RankState;
+use crate::admm::z_last::cross_entropy;
+use crate::admm::{Layer, Weights, Workspace};
+use crate::linalg::elements::{rows, rows_mut};
+use crate::linalg::{NodeBlocks, Real, ScalarSum, product::product};
+use crate::parallel::exchange::{Exchange, ExchangeError};
+
+/// Nodes of a block of the forward pass.
+const BLOCK: usize = 512;
+
+/// The evaluated nodes: training, validation and test, in this order.
+#[derive(Debug, Clone)]
+pub struct EvaluatedNodes {
+    /// Rows of each set.
+    pub sets: [Range<usize>; 3],
+    /// Classes of the nodes of each block; `None` where unknown.
+    pub labels: Vec<Vec<Option<usize>>>,
+    /// The blocks.
+    pub blocks: NodeBlocks,
+}
+
+/// Correct predictions and risk of the three sets.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Scores {
+    /// Nodes of known class predicted right: training, validation, test.
+    pub correct: [f64; 3],
+    /// Softmax cross-entropy, summed over nodes of known class.
+    pub loss: [f64; 3],
+}
+
+impl Scores {
+    /// Number of values in [`Scores::to_array`].
+    pub const COUNT: usize = 6;
+
+    /// All values, to be reduced.
+    pub fn to_array(self) -> [f64; Self::COUNT] {
+        let ([a, b, c], [d, e, f]) = (self.correct, self.loss);
+        [a, b, c, d, e, f]
+    }
+
+    /// The inverse of [`Scores::to_array`].
+    pub fn from_array([a, b, c, d, e, f]: [f64; Self::COUNT]) -> Self {
+        Self { correct: [a, b, c], loss: [d, e, f] }
+    }
+}
+
+impl EvaluatedNodes {
+    /// For nodes in the order training, validation, test, with their classes.
+    pub fn new(sizes: [usize; 3], labels: &[Option<usize>]) -> Self {
+        let [train, val, test] = sizes;
+        let sets = [0..train, train..train + val, train + val..train + val + test];
+        let blocks = NodeBlocks::new(labels.len(), Some(BLOCK));
+        let labels = blocks.ranges().map(|rows| labels[rows].to_vec()).collect();
+        Self { sets, labels, blocks }
+    }
+
+    /// Nodes of known class in each set.
+    pub fn known(&self) -> [usize; 3] {
+        let mut known = [0; 3];
+        for (block, rows) in self.blocks.ranges().enumerate() {
+            for (label, row) in self.labels[block].iter().zip(rows) {
+                if let (Some(_), Some(set)) = (label, self.set_of(row)) {
+                    known[set] += 1;
+                }
+            }
+        }
+        known
+    }
+
+    fn set_of(&self, row: usize) -> Option<usize> {
+        self.sets.iter().position(|set| set.contains(&row))
+    }
+
+    /// Scores of the logits of one block; the lowest class wins a tie.
+    fn score<T: Real>(&self, block: usize, logits: &Array2<T>) -> Scores {
+        let mut scores = Scores::default();
+        for ((z, label), row) in rows(logits).zip(&self.labels[block]).zip(self.blocks.range(block)) {
+            if let (Some(label), Some(set)) = (*label, self.set_of(row)) {
+                scores.correct[set] += f64::from(u8::from(argmax(z) == label));
+                scores.loss[set] += cross_entropy(z.iter().map(|z| z.f64()), label);
+            }
+        }
+        scores
+    }
+}
+
+/// The class with the largest entry, the lowest of several.
+pub fn argmax<T: Real>(z: &[T]) -> usize {
+    let mut best = 0;
+    for (class, value) in z.iter().enumerate() {
+        if *value > z[best] {
+            best = class;
+        }
+    }
+    best
+}
+
+/// W and b of one layer as they were at an evaluation.
+#[derive(Debug, Clone)]
+pub struct Snapshot<T> {
+    /// l.
+    pub index: usize,
+    /// W; of layer 1 in N dimensions D.
+    matrix: Array2<T>,
+    /// c of layer 1 in N dimensions.
+    c: f64,
+    /// b.
+    b: Array1<T>,
+}
+
+impl<T: Real> Snapshot<T> {
+    /// A copy of the layer's weights.
+    pub fn of(layer: &Layer<T>) -> Self {
+        let (matrix, c) = match &layer.weights {
+            Weights::Hidden(w) => (w, 1.0),
+            Weights::First(first) => (&first.w, 1.0),
+            Weights::Dual(dual) => (&dual.d, dual.c),
+        };
+        Self { index: layer.index, matrix: matrix.clone(), c, b: layer.b.clone() }
+    }
+
+    /// Copies the layer's weights again, into the same memory.
+    pub fn update(&mut self, layer: &Layer<T>) {
+        match &layer.weights {
+            Weights::Hidden(w) => self.matrix.assign(w),
+            Weights::First(first) => self.matrix.assign(&first.w),
+            Weights::Dual(dual) => {
+                self.matrix.assign(&dual.d);
+                self.c = dual.c;
+            }
+        }
+        self.b.assign(&layer.b);
+    }
+
+    /// The dense W and b, for which layer 1 in N dimensions needs its fixed parts from `layer`.
+    pub fn dense(&self, layer: &Layer<T>) -> (Array2<T>, Array1<T>) {
+        let w = match &layer.weights {
+            Weights::Dual(dual) => {
+                let mut w = dual.w0.mapv(|w| w * T::of(self.c));
+                product(T::one(), &self.matrix.t(), &dual.x, T::one(), &mut w);
+                w
+            }
+            _ => self.matrix.clone(),
+        };
+        (w, self.b.clone())
+    }
+}
+
+/// Runs the forward pass of this rank's layers over all evaluated nodes; the rank of layer L returns the scores.
+///
+/// `input` is given on the rank of layer 1. Cost: 2 n_l n_{l−1} a node and layer.
+///
+/// # Errors
+/// The exchange failed.
+pub fn evaluate<T: Real>(
+    state: &RankState<T>,
+    input: Option<&EvaluatedInput<T>>,
+    nodes: &EvaluatedNodes,
+    exchange: &mut Exchange<'_>,
+    workspace: &mut Workspace<T>,
+) -> Result<Option<Scores>, ExchangeError> {
+    let Some(first) = state.layers.first() else { return Ok(None) };
+    let below_width = match &first.weights {
+        Weights::Hidden(w) => w.ncols(),
+        _ => 0,
+    };
+    if state.has_rank_below() {
+        exchange.expect_activations::<T>(nodes.blocks.ranges().map(|rows| (rows.len(), below_width)))?;
+    }
+    let mut scores = Vec::with_capacity(nodes.blocks.count());
+    for (block, rows_of_block) in nodes.blocks.ranges().enumerate() {
+        let count = rows_of_block.len();
+        let mut activations: Option<Array2<T>> = None;
+        if state.has_rank_below() {
+            let mut received = workspace.take((count, below_width));
+            exchange.receive_activations(first.index - 1, block, &mut received)?;
+            activations = Some(received);
+        }
+        for layer in &state.layers {
+            let mut z = workspace.take((count, layer.b.len()));
+            match (&layer.weights, input, activations.take()) {
+                (Weights::Hidden(w), _, Some(p)) => {
+                    product(T::one(), &p, &w.t(), T::zero(), &mut z);
+                    workspace.give(p);
+                }
+                (Weights::First(first), Some(input), _) => {
+                    input.times_weights(block, WeightsView::Plain(&first.w), &mut z);
+                }
+                (Weights::Dual(dual), Some(input), _) => {
+                    input.times_weights(block, WeightsView::Dual { c: dual.c, d: &dual.d }, &mut z);
+                }
+                _ => unreachable!("layer 1 is held together with its input"),
+            }
+            let hidden = layer.index < state.depth;
+            for row in rows_mut(&mut z) {
+                for (z, &b) in row.iter_mut().zip(&layer.b) {
+                    *z += b;
+                    if hidden {
+                        *z = z.max(T::zero());
+                    }
+                }
+            }
+            activations = Some(z);
+        }
+        let Some(out) = activations else { continue };
+        if state.has_rank_above() {
+            let l = state.layers.last().map_or(0, |layer| layer.index);
+            exchange.send_activations(l, block, &out)?;
+        } else {
+            scores.push(nodes.score(block, &out));
+        }
+        workspace.give(out);
+    }
+    if state.has_rank_above() {
+        return Ok(None);
+    }
+    let mut total = [0.0; Scores::COUNT];
+    for (i, total) in total.iter_mut().enumerate() {
+        *total = ScalarSum::of(scores.iter().map(|scores| scores.to_array()[i]));
+    }
+    Ok(Some(Scores::from_array(total)))
+}

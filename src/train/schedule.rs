@@ -1,0 +1,77 @@
+//! When ρ and ν grow, and when a stage stops: decided by every rank alike from reduced scalars.
+
+use crate::admm::Penalties;
+use crate::admm::residuals::Totals;
+use crate::settings::{PenaltyRule, Settings};
+
+/// A loss stalls in an iteration when it falls by less than this share.
+const STALL: f64 = 1e-2;
+/// ρ and ν grow after this many stalls since they last changed.
+const STALLS: usize = 2;
+/// Iterations after a change in which stalls do not count.
+const SETTLE: usize = 2;
+/// Residuals must meet their tolerances in this many iterations in a row.
+const IN_A_ROW: usize = 5;
+
+/// ρ and ν over the iterations of a stage.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Schedule {
+    rule: PenaltyRule,
+    growth: f64,
+    nu_max: f64,
+    tolerance: Option<(f64, f64)>,
+    penalties: Penalties,
+    last_loss: f64,
+    stalls: usize,
+    since_change: usize,
+    met: usize,
+}
+
+impl Schedule {
+    /// The start of a stage.
+    pub fn new(settings: &Settings) -> Self {
+        Self {
+            rule: settings.penalties,
+            growth: settings.penalty_growth,
+            nu_max: settings.nu_max,
+            tolerance: settings.tolerance,
+            penalties: Penalties { rho: settings.rho, nu: settings.nu },
+            last_loss: f64::INFINITY,
+            stalls: 0,
+            since_change: 0,
+            met: 0,
+        }
+    }
+
+    /// ρ and ν of the next iteration.
+    pub fn penalties(&self) -> Penalties {
+        self.penalties
+    }
+
+    /// Takes in an iteration's totals and training loss; `scale` is what residuals are relative to: the root of
+    /// the number of elements of all p. Returns whether the stage has converged.
+    ///
+    /// The loss stalls where it does not fall by 1 % from one iteration to the next; after two stalls ρ and ν
+    /// grow, the two iterations after a change not being counted. Both residuals, relative, must meet their
+    /// tolerances in five iterations in a row: with p and q rounded the primal one is exactly 0 early on.
+    pub fn observe(&mut self, totals: &Totals, loss: f64, scale: f64) -> bool {
+        self.since_change += 1;
+        if self.rule == PenaltyRule::Adaptive && self.since_change > SETTLE {
+            let fell = loss < self.last_loss * (1.0 - STALL);
+            self.stalls += usize::from(!fell);
+            if self.stalls >= STALLS && self.penalties.nu < self.nu_max {
+                let factor = self.growth.min(self.nu_max / self.penalties.nu);
+                self.penalties.nu *= factor;
+                self.penalties.rho *= factor;
+                (self.stalls, self.since_change) = (0, 0);
+            }
+        }
+        self.last_loss = loss;
+        let met = self.tolerance.is_some_and(|(primal, dual)| {
+            totals.primal_residual <= primal * scale
+                && totals.dual_residual <= dual * scale * self.penalties.rho
+        });
+        self.met = if met { self.met + 1 } else { 0 };
+        self.met >= IN_A_ROW
+    }
+}
