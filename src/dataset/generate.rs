@@ -315,7 +315,9 @@ mod tests {
     #[test]
     fn tiny_graphs_get_smaller_splits() {
         for nodes in 6..200 {
-            let data = generate(&GenerateSettings::new(nodes, 3, 3)).unwrap();
+            let mut settings = GenerateSettings::new(nodes, 3, 3);
+            settings.degree = 2.5;
+            let data = generate(&settings).unwrap();
             data.check().unwrap();
         }
     }

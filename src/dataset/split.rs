@@ -198,8 +198,9 @@ mod tests {
         let labels: Vec<i64> = (0..20).map(|i| i % 2).collect();
         let quota = Quota { train: vec![2, 2], test: 4, val: 4 };
         let split = draw(&labels, 2, &quota, 3);
-        println!("{split:?}");
-        assert_eq!(split.train, [0, 0, 0, 0]);
+        assert_eq!(split.train, [9, 10, 14, 19]);
+        assert_eq!(split.val, [11, 13, 17, 18]);
+        assert_eq!(split.test, [3, 8, 12, 16]);
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub mod npy;
 pub mod npz;
 pub mod ogb;
 pub mod pickle;
+mod pickle_machine;
 pub mod planetoid;
 
 use std::path::Path;
