@@ -296,7 +296,7 @@ impl Hdf5Source {
                 return Err(self.fault(Fault::new(
                     &place,
                     format!("a text of at most {MAX_TEXT} bytes"),
-                    format!("{other}"),
+                    type_name(&other),
                 )));
             }
         }
@@ -326,7 +326,7 @@ impl Hdf5Source {
             TypeDescriptor::Integer(_) | TypeDescriptor::Unsigned(_) => {
                 attribute.read_raw::<i64>().map_err(self.library(&place))
             }
-            other => Err(self.fault(Fault::new(&place, "int64", format!("{other}")))),
+            other => Err(self.fault(Fault::new(&place, "int64", type_name(&other)))),
         }
     }
 
@@ -361,6 +361,17 @@ fn first<T: H5Type>(attribute: &Attribute) -> hdf5::Result<Option<T>> {
     Ok(attribute.read_raw::<T>()?.into_iter().next())
 }
 
+/// A type in words that users of h5py know.
+fn type_name(descriptor: &TypeDescriptor) -> String {
+    match descriptor {
+        TypeDescriptor::FixedAscii(_)
+        | TypeDescriptor::FixedUnicode(_)
+        | TypeDescriptor::VarLenAscii
+        | TypeDescriptor::VarLenUnicode => "a string".into(),
+        other => other.to_string(),
+    }
+}
+
 fn size_in_bytes(shape: &[usize], element: u64) -> Option<u64> {
     shape.iter().try_fold(element, |size, &n| size.checked_mul(u64::try_from(n).ok()?))
 }
@@ -386,7 +397,7 @@ impl CheckedDataSet<'_> {
             // label can be, so that it is found by the checks on the values.
             TypeDescriptor::Integer(_) | TypeDescriptor::Unsigned(_) => self.read(),
             other => Err(self.source.fault(
-                Fault::new(&self.place, "int64", format!("{other}")).advise("write it with dtype int64"),
+                Fault::new(&self.place, "int64", type_name(other)).advise("write it with dtype int64"),
             )),
         }
     }
@@ -415,7 +426,7 @@ impl CheckedDataSet<'_> {
                 Ok(narrow)
             }
             other => Err(self.source.fault(
-                Fault::new(&self.place, "float32", format!("{other}")).advise("write it with dtype float32"),
+                Fault::new(&self.place, "float32", type_name(other)).advise("write it with dtype float32"),
             )),
         }
     }
