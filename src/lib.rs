@@ -2,6 +2,7 @@
 //! (arXiv:2105.09837), one layer or a run of layers to each MPI rank.
 
 pub mod admm;
+pub mod cli;
 pub mod dataset;
 pub mod graph;
 pub mod linalg;

@@ -1,0 +1,178 @@
+//! `pdadmm-g dataset import | generate | check`.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use crate::dataset::generate::{GenerateSettings, generate};
+use crate::dataset::import::{edge_list, graphsaint, npz, ogb, planetoid};
+use crate::dataset::{Dataset, DatasetError, Summary, checksum, refuse_existing};
+
+/// Make and check data set files.
+#[derive(Debug, Subcommand)]
+pub enum DatasetCommand {
+    /// Turn a published data set, or a folder of CSV files, into a data set file
+    Import(ImportArguments),
+    /// Make a random graph with communities, of any size and without a network
+    Generate(GenerateArguments),
+    /// Verify everything that training relies on and print a summary
+    Check(CheckArguments),
+}
+
+/// The format of the files to import.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Folder with ind.NAME.{x,y,tx,ty,allx,ally,graph,test.index} (Cora, CiteSeer, PubMed)
+    Planetoid,
+    /// One file of the gnn-benchmark family (Amazon, Coauthor)
+    Npz,
+    /// Folder of an OGB node-property data set (raw/*.csv.gz, split/*)
+    Ogb,
+    /// Folder with adj_full.npz, feats.npy, class_map.json and role.json (Flickr, Reddit)
+    Graphsaint,
+    /// Folder with edges.csv, features.csv, labels.csv and perhaps splits.csv
+    EdgeList,
+}
+
+/// Arguments of `dataset import`.
+#[derive(Debug, Args)]
+pub struct ImportArguments {
+    /// Format of the input
+    #[arg(long, value_enum)]
+    pub format: Format,
+    /// Short name of the data set [default: the input's name]
+    #[arg(long, required_if_eq("format", "planetoid"))]
+    pub name: Option<String>,
+    /// Folder or file to read
+    #[arg(long, value_name = "PATH")]
+    pub input: PathBuf,
+    /// Data set file to write
+    #[arg(long, value_name = "FILE.h5")]
+    pub output: PathBuf,
+    /// Keep the directions of the edges (edge-list only)
+    #[arg(long)]
+    pub directed: bool,
+    /// Replace the output if it exists
+    #[arg(long)]
+    pub overwrite: bool,
+}
+
+/// Arguments of `dataset generate`.
+#[derive(Debug, Args)]
+pub struct GenerateArguments {
+    /// Number of nodes
+    #[arg(long, value_name = "N")]
+    pub nodes: usize,
+    /// Number of features a node
+    #[arg(long, value_name = "D")]
+    pub features: usize,
+    /// Number of classes, of equal size
+    #[arg(long, value_name = "C")]
+    pub classes: usize,
+    /// Mean number of neighbours
+    #[arg(long, default_value_t = 10.0)]
+    pub degree: f64,
+    /// Share of edges within a class
+    #[arg(long, value_name = "SHARE", default_value_t = 0.8)]
+    pub homophily: f64,
+    /// Length of the class means, in standard deviations of the noise
+    #[arg(long, default_value_t = 1.0)]
+    pub signal: f64,
+    /// Seed of everything random
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Training nodes [default: 20 a class]
+    #[arg(long, value_name = "COUNT")]
+    pub train_nodes: Option<usize>,
+    /// Validation nodes [default: 500, fewer in small graphs]
+    #[arg(long, value_name = "COUNT")]
+    pub val_nodes: Option<usize>,
+    /// Test nodes [default: 1000, fewer in small graphs]
+    #[arg(long, value_name = "COUNT")]
+    pub test_nodes: Option<usize>,
+    /// Short name of the data set
+    #[arg(long, default_value = "generated")]
+    pub name: String,
+    /// Data set file to write
+    #[arg(long, value_name = "FILE.h5")]
+    pub output: PathBuf,
+    /// Replace the output if it exists
+    #[arg(long)]
+    pub overwrite: bool,
+}
+
+/// Arguments of `dataset check`.
+#[derive(Debug, Args)]
+pub struct CheckArguments {
+    /// Data set file
+    #[arg(value_name = "FILE.h5")]
+    pub file: PathBuf,
+}
+
+/// Runs a subcommand and prints its result to standard output.
+///
+/// # Errors
+/// Whatever the data set says; [`DatasetError::is_usage`] tells the exit code.
+pub fn run(command: &DatasetCommand) -> Result<(), DatasetError> {
+    match command {
+        DatasetCommand::Import(arguments) => run_import(arguments),
+        DatasetCommand::Generate(arguments) => run_generate(arguments),
+        DatasetCommand::Check(arguments) => {
+            let data = Dataset::read(&arguments.file)?;
+            report(&data, &arguments.file)
+        }
+    }
+}
+
+fn run_import(arguments: &ImportArguments) -> Result<(), DatasetError> {
+    let ImportArguments { input, output, .. } = arguments;
+    if arguments.directed && arguments.format != Format::EdgeList {
+        return Err(DatasetError::Setting {
+            setting: "--directed",
+            expected: "the format edge-list with it".into(),
+            found: "another format, whose edges are symmetrised as is usual for it".into(),
+        });
+    }
+    refuse_existing(output, arguments.overwrite)?;
+    let name = arguments.name.clone().unwrap_or_else(|| {
+        let stem = if input.is_dir() { input.file_name() } else { input.file_stem() };
+        stem.map_or("imported".into(), |stem| stem.to_string_lossy().into_owned())
+    });
+    let data = match arguments.format {
+        Format::Planetoid => planetoid::import(input, &name),
+        Format::Npz => npz::import(input, &name),
+        Format::Ogb => ogb::import(input, &name),
+        Format::Graphsaint => graphsaint::import(input, &name),
+        Format::EdgeList => edge_list::import(input, &name, arguments.directed),
+    }?;
+    data.write(output, arguments.overwrite)?;
+    report(&data, output)
+}
+
+fn run_generate(arguments: &GenerateArguments) -> Result<(), DatasetError> {
+    refuse_existing(&arguments.output, arguments.overwrite)?;
+    let data = generate(&GenerateSettings {
+        name: arguments.name.clone(),
+        nodes: arguments.nodes,
+        features: arguments.features,
+        classes: arguments.classes,
+        degree: arguments.degree,
+        homophily: arguments.homophily,
+        signal: arguments.signal,
+        seed: arguments.seed,
+        train_nodes: arguments.train_nodes,
+        val_nodes: arguments.val_nodes,
+        test_nodes: arguments.test_nodes,
+    })?;
+    data.write(&arguments.output, arguments.overwrite)?;
+    report(&data, &arguments.output)
+}
+
+fn report(data: &Dataset, path: &Path) -> Result<(), DatasetError> {
+    // Nobody is there to be told when standard output is closed.
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    let _ = write!(out, "{}", Summary::of(data));
+    let _ = writeln!(out, "{:<18} {} ({})", "file", path.display(), checksum(path)?);
+    Ok(())
+}

@@ -1,0 +1,346 @@
+//! Reading the HDF5 data set file, version 1 (docs/data-format.md), whole or in parts.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::Path;
+
+use ndarray::Array2;
+
+use super::error::{DatasetError, Fault, io_error};
+use super::hdf5_source::{CheckedDataSet, Hdf5Source, Kind};
+use super::{Dataset, Features, SparseMatrix, Split, check};
+
+/// Value of the root attribute `format`.
+pub(crate) const FORMAT: &str = "gamlp-graph";
+/// Value of the root attribute `format_version`.
+pub(crate) const FORMAT_VERSION: i64 = 1;
+/// AnnData's name for compressed rows.
+pub(crate) const CSR_ENCODING: &str = "csr_matrix";
+/// The version of that encoding.
+pub(crate) const CSR_VERSION: &str = "0.1.0";
+
+/// What a data set is called and how large it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Header {
+    /// Short name.
+    pub name: String,
+    /// Number of nodes N.
+    pub nodes: usize,
+    /// Number of features d.
+    pub features: usize,
+    /// Number of classes C.
+    pub num_classes: usize,
+}
+
+/// All but the edges and the features: what a rank needs that does not hold layer 1.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outline {
+    /// Name and sizes.
+    pub header: Header,
+    /// Class of each node, −1 where unknown.
+    pub labels: Vec<i64>,
+    /// Splits by name.
+    pub splits: BTreeMap<String, Split>,
+}
+
+/// A data set file that is open for reading. Each part is checked when it is read; the sizes in
+/// the header are checked against what is stored when the file is opened.
+#[derive(Debug)]
+pub struct DatasetFile {
+    source: Hdf5Source,
+    header: Header,
+}
+
+impl DatasetFile {
+    /// Opens a file and reads its header.
+    ///
+    /// # Errors
+    /// A file that cannot be read, is not HDF5, is not in this format, or declares sizes that are
+    /// impossible.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, DatasetError> {
+        let source = Hdf5Source::open(path.as_ref())?;
+        let header = read_header(&source)?;
+        Ok(DatasetFile { source, header })
+    }
+
+    /// Name and sizes.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// Class of each node (N), −1 where unknown.
+    ///
+    /// # Errors
+    /// Missing, wrongly typed, or a label outside `-1..C`.
+    pub fn labels(&self) -> Result<Vec<i64>, DatasetError> {
+        let labels = self.source.data_set(self.source.root(), "", "labels", 1)?.integers()?;
+        check::labels(&labels, self.header.nodes, self.header.num_classes)
+            .map_err(|fault| self.source.fault(fault))?;
+        Ok(labels)
+    }
+
+    /// Splits by name.
+    ///
+    /// # Errors
+    /// No split, or one with an empty part, overlapping parts, nodes out of range, or training
+    /// nodes without a label.
+    pub fn splits(&self) -> Result<BTreeMap<String, Split>, DatasetError> {
+        self.splits_for(&self.labels()?)
+    }
+
+    fn splits_for(&self, labels: &[i64]) -> Result<BTreeMap<String, Split>, DatasetError> {
+        let source = &self.source;
+        let group = source.group(source.root(), "", "splits")?;
+        let mut splits = BTreeMap::new();
+        for name in source.links(&group, "/splits")? {
+            let place = format!("/splits/{name}");
+            let members = source.group(&group, "/splits", &name)?;
+            let part = |part: &str| -> Result<Vec<usize>, DatasetError> {
+                let indices = source.data_set(&members, &place, part, 1)?;
+                if indices.len() > self.header.nodes {
+                    return Err(source.fault(Fault::new(
+                        format!("{place}/{part}"),
+                        format!("at most {} nodes", self.header.nodes),
+                        format!("{}", indices.len()),
+                    )));
+                }
+                check::split_part(&format!("{place}/{part}"), &indices.integers()?, self.header.nodes)
+                    .map_err(|fault| source.fault(fault))
+            };
+            let split = Split {
+                train: part("train")?,
+                val: part("val")?,
+                test: part("test")?,
+                seed: source.optional_unsigned(&members, &place, "seed")?,
+            };
+            splits.insert(name, split);
+        }
+        check::splits(&splits, labels).map_err(|fault| source.fault(fault))?;
+        Ok(splits)
+    }
+
+    /// Raw edges A, N × N.
+    ///
+    /// # Errors
+    /// Missing, wrongly typed, or not in sorted compressed rows without duplicates and self loops.
+    pub fn adjacency(&self) -> Result<SparseMatrix, DatasetError> {
+        let nodes = self.header.nodes;
+        let matrix = self.compressed_rows("adjacency", (nodes, nodes))?;
+        check::adjacency(&matrix, nodes).map_err(|fault| self.source.fault(fault))?;
+        Ok(matrix)
+    }
+
+    /// Node features H, N × d, as they are stored: dense or in compressed rows.
+    ///
+    /// # Errors
+    /// Missing, wrongly typed, of another shape, or not finite.
+    pub fn features(&self) -> Result<Features, DatasetError> {
+        let shape = (self.header.nodes, self.header.features);
+        let features = match self.source.kind(self.source.root(), "", "features")? {
+            Some(Kind::Group) => Features::Sparse(self.compressed_rows("features", shape)?),
+            _ => {
+                let data = self.source.data_set(self.source.root(), "", "features", 2)?;
+                let values = Array2::from_shape_vec(shape, data.floats()?).map_err(|error| {
+                    self.source.fault(Fault::new("/features", format!("shape {shape:?}"), format!("{error}")))
+                })?;
+                Features::Dense(values)
+            }
+        };
+        check::features(&features, self.header.nodes).map_err(|fault| self.source.fault(fault))?;
+        Ok(features)
+    }
+
+    fn compressed_rows(&self, name: &str, shape: (usize, usize)) -> Result<SparseMatrix, DatasetError> {
+        let source = &self.source;
+        let place = format!("/{name}");
+        let group = source.group(source.root(), "", name)?;
+        let part = |part: &str| source.data_set(&group, &place, part, 1);
+        // Lengths are compared before anything is read: the smallest error for the largest lie.
+        let (indptr, indices, data) = (part("indptr")?, part("indices")?, part("data")?);
+        let disagree = |part: &str, expected: String, found: &CheckedDataSet<'_>| {
+            Err(source.fault(Fault::new(
+                format!("{place}/{part}"),
+                expected,
+                format!("{} entries", found.len()),
+            )))
+        };
+        if Some(indptr.len()) != shape.0.checked_add(1) {
+            return disagree("indptr", format!("{} + 1 entries, one more than nodes", shape.0), &indptr);
+        }
+        if data.len() != indices.len() {
+            return disagree("data", format!("{} entries, as many as indices", indices.len()), &data);
+        }
+        let indptr = indptr.integers()?;
+        let indices = indices.integers()?;
+        check::compressed_rows(&place, shape, &indptr, &indices, data.floats()?)
+            .map_err(|fault| source.fault(fault))
+    }
+
+    /// The whole data set.
+    ///
+    /// # Errors
+    /// Whatever the parts say.
+    pub fn read(&self) -> Result<Dataset, DatasetError> {
+        let outline = self.outline()?;
+        let data = Dataset {
+            name: outline.header.name,
+            num_classes: outline.header.num_classes,
+            adjacency: self.adjacency()?,
+            features: self.features()?,
+            labels: outline.labels,
+            splits: outline.splits,
+        };
+        Ok(data)
+    }
+
+    /// Header, labels and splits, without edges and features.
+    ///
+    /// # Errors
+    /// Whatever the parts say.
+    pub fn outline(&self) -> Result<Outline, DatasetError> {
+        let labels = self.labels()?;
+        let splits = self.splits_for(&labels)?;
+        Ok(Outline { header: self.header.clone(), labels, splits })
+    }
+
+    /// Checksum of the file's content; see [`checksum`].
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn checksum(&self) -> Result<String, DatasetError> {
+        checksum(self.source.path())
+    }
+}
+
+impl Dataset {
+    /// Reads and checks a data set file.
+    ///
+    /// # Errors
+    /// See [`DatasetFile`].
+    pub fn read(path: impl AsRef<Path>) -> Result<Dataset, DatasetError> {
+        DatasetFile::open(path)?.read()
+    }
+
+    /// Reads and checks all but the edges and the features of a data set file.
+    ///
+    /// # Errors
+    /// See [`DatasetFile`].
+    pub fn read_without_features(path: impl AsRef<Path>) -> Result<Outline, DatasetError> {
+        DatasetFile::open(path)?.outline()
+    }
+}
+
+/// CRC-32 of a file's bytes and their number, such as `1c291ca3-15360`: tells whether two ranks
+/// look at the same file.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn checksum(path: &Path) -> Result<String, DatasetError> {
+    let mut file = std::fs::File::open(path).map_err(io_error(path, "open the file"))?;
+    let mut hasher = crc32fast::Hasher::new();
+    let mut buffer = vec![0u8; 1 << 20];
+    let mut length = 0u64;
+    loop {
+        let read = match file.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(read) => read,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(io_error(path, "read the file")(error)),
+        };
+        hasher.update(buffer.get(..read).unwrap_or_default());
+        length += read as u64;
+    }
+    Ok(format!("{:08x}-{length}", hasher.finalize()))
+}
+
+fn read_header(source: &Hdf5Source) -> Result<Header, DatasetError> {
+    let root = source.root();
+    let format = source.text(root, "/", "format").map_err(|error| match error {
+        DatasetError::Invalid { fault, .. } => source.fault(fault.advise(
+            "this is no data set of ours; make one with `pdadmm-g dataset import` or `dataset generate`",
+        )),
+        other => other,
+    })?;
+    if format != FORMAT {
+        return Err(source.fault(
+            Fault::new("attribute format of /", format!("{FORMAT:?}"), format!("{format:?}"))
+                .advise("give a data set file, not a model or another program's file"),
+        ));
+    }
+    let one = |name: &str| -> Result<i64, DatasetError> {
+        Ok(source.integers(root, "/", name, 1)?.first().copied().unwrap_or(-1))
+    };
+    let version = one("format_version")?;
+    if version != FORMAT_VERSION {
+        return Err(source.fault(
+            Fault::new("attribute format_version of /", format!("{FORMAT_VERSION}"), format!("{version}"))
+                .advise("use a version of this program that knows the file's version"),
+        ));
+    }
+    let name = source.text(root, "/", "name")?;
+    check::name("attribute name of /", &name).map_err(|fault| source.fault(fault))?;
+
+    let [rows, columns] = encoded_shape(source, "adjacency")?;
+    if rows != columns {
+        return Err(source.fault(Fault::new(
+            "attribute shape of /adjacency",
+            "a square matrix",
+            format!("{rows} × {columns}"),
+        )));
+    }
+    let [feature_rows, features] = match source.kind(root, "", "features")? {
+        Some(Kind::Group) => encoded_shape(source, "features")?,
+        _ => {
+            let data = source.data_set(root, "", "features", 2)?;
+            [data.shape.first(), data.shape.last()].map(|size| size.copied().unwrap_or(0))
+        }
+    };
+    let num_classes =
+        check::sizes(rows, features, one("num_classes")?).map_err(|fault| source.fault(fault))?;
+    // Stored bytes stand behind the labels, so that N is real from here on.
+    let labels = source.data_set(root, "", "labels", 1)?;
+    let agree = |place: &str, found: usize| {
+        if found == rows {
+            return Ok(());
+        }
+        Err(source.fault(Fault::new(
+            place,
+            format!("{rows} rows, one for each node of /adjacency"),
+            format!("{found}"),
+        )))
+    };
+    agree("/labels", labels.len())?;
+    agree("/features", feature_rows)?;
+    Ok(Header { name, nodes: rows, features, num_classes })
+}
+
+/// The `shape` attribute of a group in AnnData's csr_matrix encoding.
+fn encoded_shape(source: &Hdf5Source, name: &str) -> Result<[usize; 2], DatasetError> {
+    let place = format!("/{name}");
+    let group = source.group(source.root(), "", name)?;
+    for (attribute, expected) in [("encoding-type", CSR_ENCODING), ("encoding-version", CSR_VERSION)] {
+        let found = source.text(&group, &place, attribute)?;
+        if found != expected {
+            return Err(source.fault(
+                Fault::new(
+                    format!("attribute {attribute} of {place}"),
+                    format!("{expected:?}"),
+                    format!("{found:?}"),
+                )
+                .advise("store the matrix in compressed rows, as anndata writes a scipy csr_matrix"),
+            ));
+        }
+    }
+    let shape = source.integers(&group, &place, "shape", 2)?;
+    let mut sizes = [0; 2];
+    for (size, &found) in sizes.iter_mut().zip(&shape) {
+        *size = usize::try_from(found).map_err(|_| {
+            source.fault(Fault::new(
+                format!("attribute shape of {place}"),
+                "sizes of at least 0",
+                format!("{shape:?}"),
+            ))
+        })?;
+    }
+    Ok(sizes)
+}
