@@ -124,6 +124,7 @@ mod cases {
         match case {
             "all" => all(&mut communicator),
             "many_ranks" => exchange_often(&communicator),
+            "huge" => huge_messages(&communicator),
             "panic" => one_rank(&communicator, || panic!("on purpose")),
             "panic_in_thread" => one_rank(&communicator, || {
                 std::thread::scope(|scope| drop(scope.spawn(|| panic!("on purpose"))));
@@ -422,6 +423,13 @@ mod cases {
             exchange(c, round, 100_000);
         }
         assert!(filled.iter().flatten().all(|&byte| byte == 0xa5));
+    }
+
+    /// Above what a C int counts. Needs 10 GB, so that it runs only when asked for:
+    /// `PDADMM_MPI_TEST_CASE=huge mpirun -n 2 target/debug/deps/mpi_communicator-…`
+    fn huge_messages(c: &MpiCommunicator) {
+        exchange(c, 1, (1 << 31) + 12_345);
+        barrier(c, &policy(), "huge").unwrap();
     }
 
     /// Ten ranks on fewer processors: waits yield, so that an exchange stays in the milliseconds.

@@ -8,7 +8,7 @@ use super::threads::ThreadRequest;
 /// The largest tag that every MPI library accepts (MPI 4.0, section 9.1.2: `MPI_TAG_UB` is at least this).
 pub const MAX_TAG: u16 = 32_767;
 
-/// Tags from here on are for [`super::collective`] and the communicators themselves.
+/// Tags from here on are for the collectives and the communicators themselves.
 pub const FIRST_RESERVED_TAG: u16 = 32_000;
 
 /// The result of a completed operation. Buffers go back to who posted them, so that a loop can run without

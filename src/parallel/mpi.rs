@@ -118,7 +118,7 @@ impl Communicator for MpiCommunicator {
 pub fn mpi_library() -> String {
     let text = library_version().unwrap_or_default();
     let text = text.trim_matches(|c: char| c.is_whitespace() || c == '\0');
-    let first = text.split([',', '\n']).next().unwrap_or_default();
+    let first = text.split([',', '\n']).next().unwrap_or_default().replace("Version:", "");
     match first.split_whitespace().collect::<Vec<_>>().join(" ") {
         line if line.is_empty() => "an MPI library without a name".to_string(),
         line => line,

@@ -28,19 +28,23 @@ macro_rules! element {
             const SIZE: usize = size_of::<$type>();
             const NAME: &'static str = $name;
 
+            #[inline]
             fn to_f64(self) -> f64 {
                 f64::from(self)
             }
 
+            #[inline]
             fn from_f64(x: f64) -> Self {
                 x as $type
             }
 
+            #[inline]
             fn write_bytes(values: &[Self], bytes: &mut [u8]) {
                 let (chunks, _) = bytes.as_chunks_mut::<{ size_of::<$type>() }>();
                 chunks.iter_mut().zip(values).for_each(|(chunk, value)| *chunk = value.to_le_bytes());
             }
 
+            #[inline]
             fn read_bytes(bytes: &[u8], values: &mut [Self]) {
                 let (chunks, _) = bytes.as_chunks::<{ size_of::<$type>() }>();
                 values
