@@ -8,6 +8,10 @@ use crate::admm::Weights;
 use crate::graph::Augmentation;
 use crate::linalg::{NodeBlocks, Real, Workers, product::product};
 
+/// With dropout, the share of the mean ‖x_j‖² that is added to every ‖x_j‖²: a feature that is all but absent from
+/// the training nodes would otherwise be scaled up without bound.
+pub const NORM_FLOOR: f64 = 0.1;
+
 /// Layer 1's weights with their input, and the features of the evaluated nodes in the form that suits them.
 #[derive(Debug)]
 pub struct Input<T> {
