@@ -9,4 +9,5 @@ pub mod linalg;
 pub mod parallel;
 pub mod quantize;
 pub mod settings;
+pub mod storage;
 pub mod train;
