@@ -6,6 +6,7 @@ pub mod cli;
 pub mod dataset;
 pub mod graph;
 pub mod linalg;
+pub mod model;
 pub mod parallel;
 pub mod quantize;
 pub mod settings;
