@@ -253,8 +253,7 @@ fn read_operators(source: &Hdf5Source) -> Result<Operators, StorageError> {
         );
     }
     for (((k, j), expected), found) in expected.indexed_iter().zip(data.exact::<f64>()?) {
-        // Written so that NaN is refused.
-        if !((found - expected).abs() <= COEFFICIENTS_AGREE * expected.abs()) {
+        if found.is_nan() || (found - expected).abs() > COEFFICIENTS_AGREE * expected.abs() {
             let rule = format!("{expected}, as the operators '{operators}' have it");
             return wrong(format!("/operators[{k}, {j}]"), rule, format!("{found}"));
         }

@@ -4,7 +4,7 @@
 //! z_L. Matrices over nodes are held a node a row, so that the code says z = p Wᵀ + b.
 
 mod error;
-mod file;
+pub(crate) mod file;
 pub mod forward;
 
 use ndarray::{Array1, Array2};
