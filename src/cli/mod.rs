@@ -1,6 +1,7 @@
 //! The command line: one file a subcommand.
 
 pub mod dataset;
+pub mod predict;
 pub mod train;
 
 use clap::{Parser, Subcommand};
