@@ -138,7 +138,6 @@ fn cora() {
     }
 }
 
-/// An early stage leaves ranks over, a later one uses them; the rank of the output layer changes.
 #[test]
 fn evaluations_that_are_not_due_change_nothing_but_their_columns() {
     generated(|launcher, data| {
