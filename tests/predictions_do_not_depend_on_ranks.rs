@@ -108,7 +108,7 @@ fn same_for_all_ranks<T: Real>(neurons: &[usize]) {
     holds_what_the_model_says(&folder.path("alone.h5"), &model, &data);
     let read = hdf5::File::open(folder.path("alone.h5")).unwrap();
     let text = |name: &str| -> String {
-        read.attr(name).unwrap().read_scalar::<hdf5::types::VarLenUnicode>().unwrap().to_string()
+        read.attr(name).unwrap().read_scalar::<hdf5::types::FixedUnicode<64>>().unwrap().to_string()
     };
     assert_eq!(text("data_checksum"), checksum(&folder.path("data.h5")).unwrap());
     assert_eq!((text("data").as_str(), text("data_split").as_str()), ("made", "random"));

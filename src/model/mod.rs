@@ -13,6 +13,7 @@ use crate::dataset::check::{MAX_CLASSES, MAX_FEATURES};
 use crate::graph::{FeatureNorm, Operators};
 use crate::linalg::Real;
 use crate::storage::Fault;
+use crate::storage::hdf5_source::MAX_TEXT;
 
 pub use error::ModelError;
 pub use file::ModelFile;
@@ -21,8 +22,6 @@ pub use file::ModelFile;
 pub const MAX_LAYERS: usize = 10_000;
 /// Most neurons of a layer.
 pub const MAX_NEURONS: usize = 1 << 24;
-/// Longest text of a model file, in bytes.
-pub const MAX_TEXT: usize = 1024;
 
 /// Weights and intercepts of one layer.
 #[derive(Debug, Clone, PartialEq)]
