@@ -276,34 +276,9 @@ impl RawSettings {
     pub fn over(self, file: Self) -> Self {
         macro_rules! first { ($($field:ident),* $(,)?) => { Self { $($field: self.$field.or(file.$field)),* } } }
         first!(
-            data,
-            output,
-            split,
-            operators,
-            feature_norm,
-            layers,
-            neurons,
-            stages,
-            precision,
-            seed,
-            iterations,
-            rho,
-            nu,
-            penalties,
-            penalty_growth,
-            nu_max,
-            mu,
-            proximal,
-            dropout,
-            subproblem,
-            tolerance,
-            quantize,
-            bits,
-            levels,
-            evaluate_every,
-            threads,
-            block_nodes,
-            comm_timeout,
+            data, output, split, operators, feature_norm, layers, neurons, stages, precision, seed, iterations,
+            rho, nu, penalties, penalty_growth, nu_max, mu, proximal, dropout, subproblem, tolerance, quantize,
+            bits, levels, evaluate_every, threads, block_nodes, comm_timeout,
         )
     }
 
@@ -409,9 +384,7 @@ impl RawSettings {
             },
             comm_timeout: self.comm_timeout.unwrap_or(3600),
         };
-        if settings.mu == 0.0
-            && settings.proximal == 0.0
-            && settings.dropout == 0.0
+        if settings.mu == 0.0 && settings.proximal == 0.0 && settings.dropout == 0.0
             && settings.subproblem != Subproblem::Gradient
         {
             return Err(SettingsError::Contradiction(

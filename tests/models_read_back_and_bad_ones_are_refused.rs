@@ -17,13 +17,13 @@ use proptest::prelude::*;
 fn provenance(seed: u64) -> Provenance {
     Provenance {
         dataset: "ring".into(),
-        dataset_checksum: "1c291ca3-15360".into(),
+        checksum: "1c291ca3-15360".into(),
         split: "random_0".into(),
         seed,
         iteration: 17,
         val_accuracy: (!seed.is_multiple_of(3)).then_some(0.75),
         test_accuracy: Some(1.0),
-        program_version: "0.1.0".into(),
+        version: "0.1.0".into(),
     }
 }
 

@@ -16,10 +16,10 @@ fn small() -> Model<f32> {
     };
     let provenance = Provenance {
         dataset: "ring".into(),
-        dataset_checksum: "1c291ca3-15360".into(),
+        checksum: "1c291ca3-15360".into(),
         split: "random_0".into(),
         val_accuracy: Some(0.75),
-        program_version: "0.1.0".into(),
+        version: "0.1.0".into(),
         ..Provenance::default()
     };
     let operators: Operators = "0,ppr:0.1:4".parse().unwrap();

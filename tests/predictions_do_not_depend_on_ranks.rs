@@ -87,7 +87,7 @@ fn model<T: Real>(neurons: &[usize], scale: f64) -> Model<T> {
     let provenance = Provenance {
         dataset: "made".into(),
         split: "random".into(),
-        program_version: "0.1.0".into(),
+        version: "0.1.0".into(),
         ..Provenance::default()
     };
     Model::new(operators, FeatureNorm::Row, FEATURES, below, layers, provenance).unwrap()

@@ -70,7 +70,7 @@ fn summary(report: &Report) -> String {
         from.seed,
         from.iteration
     );
-    if from.dataset_checksum != report.checksum {
+    if from.checksum != report.checksum {
         text.push_str(&format!("{:<10} this is not the file that the model was trained on\n", "note"));
     }
     let mut row = |name: &str, share: Share| {

@@ -168,7 +168,7 @@ impl<T: Real> Model<T> {
 /// Writes how a model came about, as attributes of `location`.
 pub(crate) fn write_provenance(location: &hdf5::Location, provenance: &Provenance) -> hdf5::Result<()> {
     write_fixed_text(location, "dataset", &provenance.dataset)?;
-    write_fixed_text(location, "dataset_checksum", &provenance.dataset_checksum)?;
+    write_fixed_text(location, "dataset_checksum", &provenance.checksum)?;
     write_fixed_text(location, "split", &provenance.split)?;
     match i64::try_from(provenance.seed) {
         Ok(seed) => write_number(location, "seed", &seed)?,
@@ -182,7 +182,7 @@ pub(crate) fn write_provenance(location: &hdf5::Location, provenance: &Provenanc
             write_number(location, name, &share)?;
         }
     }
-    write_fixed_text(location, "program_version", &provenance.program_version)
+    write_fixed_text(location, "program_version", &provenance.version)
 }
 
 /// An attribute that holds one number.
@@ -272,13 +272,13 @@ fn read_provenance(source: &Hdf5Source) -> Result<Provenance, StorageError> {
     };
     Ok(Provenance {
         dataset: text("dataset")?,
-        dataset_checksum: text("dataset_checksum")?,
+        checksum: text("dataset_checksum")?,
         split: text("split")?,
         seed: number("seed")?,
         iteration: number("iteration")?,
         val_accuracy: source.optional_float(root, "/", "val_accuracy")?,
         test_accuracy: source.optional_float(root, "/", "test_accuracy")?,
-        program_version: text("program_version")?,
+        version: text("program_version")?,
     })
 }
 

@@ -38,7 +38,7 @@ pub struct Provenance {
     /// Name of the data set that it was trained on.
     pub dataset: String,
     /// Checksum of that file, as [`crate::dataset::checksum`] gives it.
-    pub dataset_checksum: String,
+    pub checksum: String,
     /// Name of the split.
     pub split: String,
     /// Seed of everything random.
@@ -50,7 +50,7 @@ pub struct Provenance {
     /// Share of test nodes that were right at that iteration, if evaluated.
     pub test_accuracy: Option<f64>,
     /// Version of the program.
-    pub program_version: String,
+    pub version: String,
 }
 
 /// A model whose shapes fit together and whose numbers are finite.
@@ -207,12 +207,12 @@ fn check_finite<T: Real>(l: usize, layer: &ModelLayer<T>) -> Result<(), Fault> {
 }
 
 fn check_provenance(provenance: &Provenance) -> Result<(), Fault> {
-    let Provenance { dataset, dataset_checksum, split, program_version, .. } = provenance;
+    let Provenance { dataset, checksum, split, version, .. } = provenance;
     for (name, text) in [
         ("dataset", dataset),
-        ("dataset_checksum", dataset_checksum),
+        ("dataset_checksum", checksum),
         ("split", split),
-        ("program_version", program_version),
+        ("program_version", version),
     ] {
         if text.len() > MAX_TEXT || text.chars().any(char::is_control) {
             return Err(Fault::new(

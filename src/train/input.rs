@@ -2,9 +2,9 @@
 
 use ndarray::{Array2, s};
 
-use crate::admm::Weights;
 use crate::admm::first_layer::DualWeights;
 use crate::admm::state::FirstLayer;
+use crate::admm::Weights;
 use crate::graph::Augmentation;
 use crate::linalg::{NodeBlocks, Real, Workers, product::product};
 
@@ -32,9 +32,7 @@ impl<T: Real> EvaluatedInput<T> {
     /// X W_1ᵀ of block `i`, nodes × n_1.
     pub fn times_weights(&self, i: usize, weights: WeightsView<'_, T>, out: &mut Array2<T>) {
         match (self, weights) {
-            (EvaluatedInput::Plain(x), WeightsView::Plain(w)) => {
-                product(T::one(), &x[i], &w.t(), T::zero(), out)
-            }
+            (EvaluatedInput::Plain(x), WeightsView::Plain(w)) => product(T::one(), &x[i], &w.t(), T::zero(), out),
             (EvaluatedInput::Dual(blocks), WeightsView::Dual { c, d }) => {
                 let (gram, a0) = &blocks[i];
                 out.assign(a0);
@@ -121,19 +119,11 @@ pub fn build<T: Real>(
         let parts = cut(&gram, evaluated).into_iter().zip(cut(&a0, evaluated)).collect();
         let own = |a: &Array2<T>| a.slice(s![..nodes, ..]).to_owned();
         let weights = DualWeights::with_products(x, w0, own(&gram), own(&a0));
-        Input {
-            weights: Weights::Dual(Box::new(weights)),
-            evaluated: EvaluatedInput::Dual(parts),
-            column_scale,
-        }
+        Input { weights: Weights::Dual(Box::new(weights)), evaluated: EvaluatedInput::Dual(parts), column_scale }
     } else {
         let trained = cut(&x.slice(s![..nodes, ..]).to_owned(), blocks);
         let weights = FirstLayer { w: w0, x: trained, gram: None, inverse: None };
-        Input {
-            weights: Weights::First(weights),
-            evaluated: EvaluatedInput::Plain(cut(&x, evaluated)),
-            column_scale,
-        }
+        Input { weights: Weights::First(weights), evaluated: EvaluatedInput::Plain(cut(&x, evaluated)), column_scale }
     }
 }
 
