@@ -1,2 +1,63 @@
-//! x
-fn main() {}
+//! The command line program: parses, runs one subcommand, prints the error if there is one, and ends every rank
+//! with the same code.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+use pdadmm_g::cli::{Cli, Command, Failure, dataset, error_chain, predict, train};
+use pdadmm_g::parallel;
+
+fn main() -> ExitCode {
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn"))
+        .format_timestamp(None)
+        .init();
+    // clap prints help and usage errors itself, with exit codes 0 and 2.
+    let cli = Cli::parse();
+    match cli.command {
+        Command::Dataset(command) => match dataset::run(&command) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                report(&error_chain(&error));
+                ExitCode::from(if error.is_usage() { 2 } else { 3 })
+            }
+        },
+        Command::Train(arguments) => over_ranks(|communicator| train::run(&arguments, communicator)),
+        Command::Predict(arguments) => over_ranks(|communicator| predict::run(&arguments, communicator)),
+    }
+}
+
+/// Runs a command on all ranks. An error is printed by rank 0, or by the rank that alone knows of it.
+fn over_ranks(run: impl FnOnce(&dyn parallel::Communicator) -> Result<u8, Failure>) -> ExitCode {
+    let communicator = match parallel::start() {
+        Ok(communicator) => communicator,
+        Err(error) => {
+            report(&error_chain(&error));
+            return ExitCode::from(1);
+        }
+    };
+    let code = match run(communicator.as_ref()) {
+        Ok(code) => code,
+        Err(failure) if failure.is_joint => {
+            if communicator.rank() == 0 {
+                report(&failure.message);
+            }
+            failure.exit_code
+        }
+        Err(failure) => {
+            report(&failure.message);
+            parallel::abort(failure.exit_code);
+        }
+    };
+    // A launcher ends the others as soon as one rank exits with a code: all must be done by then.
+    let done = parallel::barrier(communicator.as_ref(), &parallel::WaitPolicy::new(), "end");
+    if let Err(error) = done {
+        report(&error_chain(&error));
+    }
+    drop(communicator);
+    ExitCode::from(code)
+}
+
+fn report(message: &str) {
+    let _ = writeln!(std::io::stderr(), "error: {message}");
+}

@@ -65,7 +65,8 @@ impl Folder {
         change(&mut arguments);
         let errors = ThreadCommunicator::run(ranks, |communicator| {
             let error = run(&arguments, communicator).unwrap_err();
-            (error.exit_code(), error.to_string())
+            assert!(error.is_joint);
+            (error.exit_code, error.message)
         });
         assert!(errors.iter().all(|error| *error == errors[0]), "{errors:?}");
         println!("{:?}", errors[0]);

@@ -2,3 +2,55 @@
 
 pub mod dataset;
 pub mod predict;
+pub mod train;
+
+use clap::{Parser, Subcommand};
+
+/// Train deep graph-augmented MLPs without backpropagation: pdADMM-G and pdADMM-G-Q over MPI.
+///
+/// Exit codes: 0 finished, 2 usage or settings, 3 data, 4 numerical, 75 interrupted and resumable, 1 anything else.
+#[derive(Debug, Parser)]
+#[command(name = "pdadmm-g", version, propagate_version = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make and check data set files
+    #[command(subcommand)]
+    Dataset(dataset::DatasetCommand),
+    /// Train a network; start it with mpirun -n R to spread its layers over R ranks
+    Train(Box<train::TrainArguments>),
+    /// Predict the class of every node with a trained model; mpirun -n R shares the nodes out over R ranks
+    Predict(predict::PredictArguments),
+}
+
+/// A command that failed: what to print on rank 0 and the code to exit with, the same on every rank.
+#[derive(Debug)]
+pub struct Failure {
+    /// The message, with its causes.
+    pub message: String,
+    /// The exit code.
+    pub exit_code: u8,
+    /// Whether every rank has this failure; if not, the others must be ended.
+    pub is_joint: bool,
+}
+
+/// An error with what caused it, in one line.
+pub fn error_chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.ends_with(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        cause = error.source();
+    }
+    text
+}

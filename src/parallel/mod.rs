@@ -17,6 +17,7 @@ mod mpi;
 #[cfg(feature = "mpi")]
 mod mpi_requests;
 pub mod plan;
+pub mod redistribute;
 mod single;
 mod threads;
 mod wait;

@@ -1,0 +1,69 @@
+//! `pdadmm-g train`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{Failure, error_chain};
+use crate::parallel::Communicator;
+use crate::settings::{Precision, RawSettings};
+use crate::train::{Outcome, RunOptions, Screen, TrainError, train};
+
+/// Arguments of `train`.
+#[derive(Debug, Args)]
+pub struct TrainArguments {
+    /// The settings.
+    #[command(flatten)]
+    pub settings: RawSettings,
+    /// TOML file with settings under the names of their flags; flags win
+    #[arg(long, value_name = "FILE.toml", help_heading = "Run")]
+    pub config: Option<PathBuf>,
+    /// Replace the results of an earlier run in the output folder
+    #[arg(long, help_heading = "Run")]
+    pub overwrite: bool,
+    /// Print nothing but warnings and errors
+    #[arg(long, help_heading = "Run", conflicts_with = "json")]
+    pub quiet: bool,
+    /// Print the summary as JSON, and nothing else
+    #[arg(long, help_heading = "Run")]
+    pub json: bool,
+}
+
+/// Trains; returns the exit code of a run that has results.
+///
+/// # Errors
+/// [`Failure`], with what to print.
+pub fn run(arguments: &TrainArguments, communicator: &dyn Communicator) -> Result<u8, Failure> {
+    let usage = |error: &dyn std::error::Error| Failure {
+        message: error_chain(error),
+        exit_code: 2,
+        // Every rank has the same flags; a file that only some can read is caught by the agreement on set-up.
+        is_joint: true,
+    };
+    let flags = arguments.settings.clone();
+    let raw = match &arguments.config {
+        None => flags,
+        Some(path) => flags.over(RawSettings::from_file(path).map_err(|error| usage(&error))?),
+    };
+    let settings = raw.check().map_err(|error| usage(&error))?;
+    let screen = match communicator.rank() == 0 && !arguments.quiet && !arguments.json {
+        true => Screen::to(Box::new(std::io::stdout())),
+        false => Screen::silent(),
+    };
+    let options = RunOptions { overwrite: arguments.overwrite, screen };
+    let outcome: Result<Outcome, TrainError> = match settings.precision {
+        Precision::F32 => train::<f32>(&settings, communicator, options),
+        Precision::F64 => train::<f64>(&settings, communicator, options),
+    };
+    let outcome = outcome.map_err(|error| Failure {
+        message: error_chain(&error),
+        exit_code: error.exit_code(),
+        is_joint: error.is_joint(),
+    })?;
+    if arguments.json && communicator.rank() == 0 {
+        use std::io::Write;
+        let text = serde_json::to_string_pretty(&outcome.summary).unwrap_or_default();
+        let _ = writeln!(std::io::stdout(), "{text}");
+    }
+    Ok(outcome.status.exit_code())
+}

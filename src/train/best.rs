@@ -1,0 +1,72 @@
+//! The best evaluation of a stage: which it is, and the weights it was made with.
+
+use super::evaluate::{Scores, Snapshot};
+use crate::admm::iteration::RankState;
+use crate::linalg::Real;
+
+/// Scores of an evaluation and its iteration.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Evaluation {
+    /// The iteration, over all stages.
+    pub iteration: u64,
+    /// Its scores.
+    pub scores: Scores,
+}
+
+impl Evaluation {
+    /// Highest validation accuracy, ties by lowest validation loss, then earliest.
+    pub fn beats(&self, other: &Evaluation) -> bool {
+        let (ours, theirs) = (&self.scores, &other.scores);
+        if ours.correct[1] != theirs.correct[1] {
+            return ours.correct[1] > theirs.correct[1];
+        }
+        ours.loss[1] < theirs.loss[1]
+    }
+}
+
+/// Follows the evaluations of a stage. Whether one is the best is only known an iteration later, from the
+/// reduction, so its weights are kept as a candidate until then.
+#[derive(Debug)]
+pub struct BestTracker<T> {
+    best: Option<(Evaluation, Vec<Snapshot<T>>)>,
+    candidate: Vec<Snapshot<T>>,
+}
+
+impl<T: Real> BestTracker<T> {
+    /// Nothing evaluated yet.
+    pub fn new() -> Self {
+        Self { best: None, candidate: Vec::new() }
+    }
+
+    /// Keeps the weights that the coming evaluation is made with.
+    pub fn propose(&mut self, state: &RankState<T>) {
+        if self.candidate.len() == state.layers.len() {
+            self.candidate.iter_mut().zip(&state.layers).for_each(|(kept, layer)| kept.update(layer));
+        } else {
+            self.candidate = state.layers.iter().map(Snapshot::of).collect();
+        }
+    }
+
+    /// The result of the evaluation of the proposed weights.
+    pub fn settle(&mut self, evaluation: Evaluation) {
+        match &mut self.best {
+            Some((best, weights)) if evaluation.beats(best) => {
+                *best = evaluation;
+                std::mem::swap(weights, &mut self.candidate);
+            }
+            Some(_) => {}
+            None => self.best = Some((evaluation, std::mem::take(&mut self.candidate))),
+        }
+    }
+
+    /// The best evaluation and this rank's weights in it.
+    pub fn best(&self) -> Option<(&Evaluation, &[Snapshot<T>])> {
+        self.best.as_ref().map(|(evaluation, weights)| (evaluation, weights.as_slice()))
+    }
+}
+
+impl<T: Real> Default for BestTracker<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,80 @@
+//! What every rank knows of the data: sizes, labels and the chosen split. Features are for the rank of layer 1.
+
+use std::path::Path;
+
+use crate::dataset::check::classes_without_training_nodes;
+use crate::dataset::{DatasetError, DatasetFile, split};
+
+/// The training problem without its features.
+#[derive(Debug, Clone)]
+pub struct Problem {
+    /// Name of the data set.
+    pub name: String,
+    /// Checksum of the data set file.
+    pub checksum: String,
+    /// Name of the split in use.
+    pub split: String,
+    /// All nodes of the graph.
+    pub graph_nodes: usize,
+    /// d.
+    pub features: usize,
+    /// C.
+    pub classes: usize,
+    /// Training, validation and test nodes.
+    pub sets: [Vec<usize>; 3],
+    /// Classes of the training nodes, in their order.
+    pub train_labels: Vec<usize>,
+    /// Classes of training, validation and test nodes in this order; `None` where unknown.
+    pub labels: Vec<Option<usize>>,
+    /// What a user should know before training.
+    pub warnings: Vec<String>,
+}
+
+impl Problem {
+    /// Reads all but edges and features.
+    ///
+    /// # Errors
+    /// The file cannot be used, or has no such split.
+    pub fn read(path: &Path, wanted: Option<&str>) -> Result<Self, DatasetError> {
+        let file = DatasetFile::open(path)?;
+        let outline = file.outline()?;
+        let checksum = file.checksum()?;
+        let (name, chosen) = split::choose(&outline.splits, wanted)?;
+        let class = |&i: &usize| outline.labels.get(i).and_then(|&label| usize::try_from(label).ok());
+        let sets = [chosen.train.clone(), chosen.val.clone(), chosen.test.clone()];
+        let labels: Vec<Option<usize>> = sets.iter().flatten().map(class).collect();
+        // The file's check refuses training nodes of unknown class.
+        let train_labels = labels.iter().take(chosen.train.len()).flatten().copied().collect();
+        let missing = classes_without_training_nodes(&outline.labels, outline.header.num_classes, chosen);
+        let mut warnings = Vec::new();
+        if !missing.is_empty() {
+            let list: Vec<String> = missing.iter().take(20).map(ToString::to_string).collect();
+            warnings.push(format!(
+                "split {name}: no training node has class {}; it can hardly be predicted",
+                list.join(", ")
+            ));
+        }
+        Ok(Self {
+            name: outline.header.name.clone(),
+            checksum,
+            split: name.to_owned(),
+            graph_nodes: outline.header.nodes,
+            features: outline.header.features,
+            classes: outline.header.num_classes,
+            sets,
+            train_labels,
+            labels,
+            warnings,
+        })
+    }
+
+    /// Sizes of the three sets.
+    pub fn sizes(&self) -> [usize; 3] {
+        [self.sets[0].len(), self.sets[1].len(), self.sets[2].len()]
+    }
+
+    /// Training, validation and test nodes in this order.
+    pub fn evaluated_nodes(&self) -> Vec<usize> {
+        self.sets.concat()
+    }
+}

@@ -1,0 +1,175 @@
+//! What a run prints on rank 0: a banner, a table of iterations, a footer. Lines, no cursor tricks: a Slurm log
+//! stays readable.
+
+use std::io::Write;
+
+use super::output::{HistoryRow, Summary};
+use super::problem::Problem;
+use crate::parallel::plan::Plan;
+use crate::parallel::{Communicator, Host};
+use crate::settings::{PenaltyRule, Quantize, Settings};
+
+/// Rows printed for a stage, about.
+const ROWS: usize = 10;
+
+/// Where a run's lines go; quiet and silent ranks print nothing.
+pub struct Screen {
+    target: Option<Box<dyn Write>>,
+}
+
+impl Screen {
+    /// Prints to `target`.
+    pub fn to(target: Box<dyn Write>) -> Self {
+        Self { target: Some(target) }
+    }
+
+    /// Prints nothing.
+    pub fn silent() -> Self {
+        Self { target: None }
+    }
+
+    /// Prints a line; nobody is there to be told when the output is closed.
+    fn line(&mut self, text: std::fmt::Arguments<'_>) {
+        if let Some(target) = &mut self.target {
+            let _ = writeln!(target, "{text}").and_then(|()| target.flush());
+        }
+    }
+
+    /// What runs, where and on what.
+    pub fn banner(
+        &mut self,
+        communicator: &dyn Communicator,
+        hosts: &[Host],
+        problem: &Problem,
+        settings: &Settings,
+    ) {
+        let ranks = communicator.size();
+        self.line(format_args!(
+            "pdadmm-g {} - pdADMM-G over {}",
+            env!("CARGO_PKG_VERSION"),
+            communicator.library()
+        ));
+        let names: Vec<String> = hosts.iter().map(|h| format!("{} ({})", h.name, h.ranks.len())).collect();
+        let threads = settings.threads;
+        self.line(format_args!(
+            "  ranks     {ranks} on {}, {threads} thread{} each",
+            names.join(", "),
+            if threads == 1 { "" } else { "s" }
+        ));
+        let [train, val, test] = problem.sizes();
+        self.line(format_args!(
+            "  data      {}: {} nodes, {} features, {} classes; split {}: {train} training, {val} validation, {test} test",
+            problem.name, problem.graph_nodes, problem.features, problem.classes, problem.split
+        ));
+        self.line(format_args!(
+            "  network   {} layers x {} neurons, operators {}, {} inputs, {:?}",
+            settings.layers,
+            settings.neurons,
+            settings.operators,
+            settings.operators.count() * problem.features,
+            settings.precision,
+        ));
+        let stages: Vec<String> = settings.stages.iter().map(ToString::to_string).collect();
+        let penalties = match settings.penalties {
+            PenaltyRule::Fixed => format!("rho {} nu {}, fixed", settings.rho, settings.nu),
+            PenaltyRule::Adaptive => {
+                format!(
+                    "rho {} nu {}, growing x{} to nu {}",
+                    settings.rho, settings.nu, settings.penalty_growth, settings.nu_max
+                )
+            }
+        };
+        let quantized = match (settings.quantize, &settings.levels) {
+            (Quantize::None, _) => "p and q as they are".to_owned(),
+            (what, Some(levels)) => format!("{what:?} on the levels {levels}").to_lowercase(),
+            (what, None) => format!("{what:?} at {} bits", settings.bits).to_lowercase(),
+        };
+        self.line(format_args!(
+            "  training  stages {} of {} iterations, {penalties}, mu {}, dropout {}, {quantized}, seed {}",
+            stages.join(","),
+            settings.iterations,
+            settings.mu,
+            settings.dropout,
+            settings.seed
+        ));
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let most = hosts.iter().map(|h| h.ranks.len()).max().unwrap_or(1);
+        if most * threads > cores {
+            self.line(format_args!(
+                "  warning   {most} ranks x {threads} threads on a machine of {cores} cores: they will take turns"
+            ));
+        }
+        for warning in &problem.warnings {
+            self.line(format_args!("  warning   {warning}"));
+        }
+    }
+
+    /// The head of a stage's table.
+    pub fn stage(&mut self, number: usize, count: usize, plan: &Plan) {
+        self.line(format_args!(""));
+        self.line(format_args!("stage {number} of {count}: {} layers, by rank: {plan}", plan.layers()));
+        self.line(format_args!(
+            "{:>9} {:>11} {:>11} {:>9} {:>9} {:>8} {:>7} {:>7} {:>7} {:>8}",
+            "iteration", "objective", "lagrangian", "primal", "dual", "nu", "train", "val", "test", "seconds"
+        ));
+    }
+
+    /// A row of the table where it is due: about ten a stage, the first and the last always.
+    pub fn row(&mut self, row: &HistoryRow, of_stage: usize, iterations: usize, last: bool) {
+        if !(of_stage == 1 || last || of_stage.is_multiple_of((iterations / ROWS).max(1))) {
+            return;
+        }
+        let share = |x: Option<f64>| x.map_or("-".to_owned(), |x| format!("{x:.4}"));
+        self.line(format_args!(
+            "{:>9} {:>11.4e} {:>11.4e} {:>9.2e} {:>9.2e} {:>8.0e} {:>7} {:>7} {:>7} {:>8.2}",
+            row.iteration,
+            row.objective,
+            row.lagrangian,
+            row.primal_residual,
+            row.dual_residual,
+            row.nu,
+            share(row.train_accuracy),
+            share(row.val_accuracy),
+            share(row.test_accuracy),
+            row.seconds
+        ));
+    }
+
+    /// How it ended.
+    pub fn footer(&mut self, summary: &Summary, folder: &std::path::Path) {
+        let share = |x: Option<f64>| x.map_or("-".to_owned(), |x| format!("{x:.4}"));
+        self.line(format_args!(""));
+        self.line(format_args!("status     {} - {}", summary.status, summary.message));
+        self.line(format_args!(
+            "best       iteration {}: validation {}, test accuracy {}",
+            summary.best.iteration,
+            share(summary.best.val),
+            share(summary.best.test)
+        ));
+        self.line(format_args!(
+            "last       iteration {}: training {}, validation {}, test accuracy {}",
+            summary.iterations,
+            share(summary.accuracy.train),
+            share(summary.accuracy.val),
+            share(summary.accuracy.test)
+        ));
+        let sent = summary.bytes.p + summary.bytes.q;
+        let ratio = match (sent, summary.ranks) {
+            (0, _) | (_, 1) => "n/a".to_owned(),
+            _ => format!(
+                "{:.1} times fewer than p, q and u as float32",
+                summary.bytes.baseline as f64 / sent as f64
+            ),
+        };
+        self.line(format_args!(
+            "sent       {sent} bytes of p and q in {} messages: {ratio}",
+            summary.bytes.messages
+        ));
+        self.line(format_args!(
+            "seconds    {:.2} in all, {:.2} training; model in {}",
+            summary.seconds.total,
+            summary.seconds.train,
+            folder.join("model.h5").display()
+        ));
+    }
+}
