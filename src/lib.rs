@@ -44,6 +44,8 @@ pub mod graph;
 pub mod linalg;
 pub mod model;
 pub mod parallel;
+pub mod predict;
 pub mod quantize;
 pub mod settings;
+pub mod storage;
 pub mod train;
