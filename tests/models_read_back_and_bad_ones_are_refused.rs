@@ -3,9 +3,10 @@
 #![allow(clippy::unwrap_used)]
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use hdf5::File;
-use hdf5::types::VarLenUnicode;
+use hdf5::types::{FixedUnicode, VarLenUnicode};
 use ndarray::{Array1, Array2};
 use pdadmm_g::graph::{FeatureNorm, Operator, Operators};
 use pdadmm_g::linalg::Real;
@@ -16,13 +17,13 @@ use proptest::prelude::*;
 fn provenance(seed: u64) -> Provenance {
     Provenance {
         dataset: "ring".into(),
-        dataset_checksum: "1c291ca3-15360".into(),
+        checksum: "1c291ca3-15360".into(),
         split: "random_0".into(),
         seed,
         iteration: 17,
         val_accuracy: (!seed.is_multiple_of(3)).then_some(0.75),
         test_accuracy: Some(1.0),
-        program_version: "0.1.0".into(),
+        version: "0.1.0".into(),
     }
 }
 
@@ -97,8 +98,8 @@ fn number<T: hdf5::H5Type>(file: &File, name: &str, value: T) {
 
 fn text(file: &File, name: &str, value: &str) {
     file.delete_attr(name).unwrap();
-    let value: VarLenUnicode = value.parse().unwrap();
-    file.new_attr::<VarLenUnicode>().create(name).unwrap().write_scalar(&value).unwrap();
+    let value = FixedUnicode::<64>::from_str(value).unwrap();
+    file.new_attr::<FixedUnicode<64>>().create(name).unwrap().write_scalar(&value).unwrap();
 }
 
 fn read_back<T: Real>(model: &Model<T>, precision: Precision) {
@@ -211,6 +212,12 @@ fn attributes_that_are_missing_wrong_or_absurd() {
     Bad::new(|f| number(f, "num_classes", 1i64 << 40)).refused(&["classes", "1 to"]);
     Bad::new(|f| number(f, "seed", -1i64)).refused(&["seed", "at least 0"]);
     Bad::new(|f| number(f, "val_accuracy", 1.5f64)).refused(&["val_accuracy", "1.5"]);
+    Bad::new(|f| {
+        f.delete_attr("split").unwrap();
+        let split: VarLenUnicode = "public".parse().unwrap();
+        f.new_attr::<VarLenUnicode>().create("split").unwrap().write_scalar(&split).unwrap();
+    })
+    .refused(&["attribute split", "variable length"]);
     Bad::new(|f| text(f, "split", "a\u{7}b")).refused(&["attribute split", "control"]);
 }
 

@@ -65,7 +65,8 @@ impl Folder {
         change(&mut arguments);
         let errors = ThreadCommunicator::run(ranks, |communicator| {
             let error = run(&arguments, communicator).unwrap_err();
-            (error.exit_code(), error.to_string())
+            assert!(error.is_joint);
+            (error.exit_code, error.message)
         });
         assert!(errors.iter().all(|error| *error == errors[0]), "{errors:?}");
         println!("{:?}", errors[0]);
@@ -87,7 +88,7 @@ fn model<T: Real>(neurons: &[usize], scale: f64) -> Model<T> {
     let provenance = Provenance {
         dataset: "made".into(),
         split: "random".into(),
-        program_version: "0.1.0".into(),
+        version: "0.1.0".into(),
         ..Provenance::default()
     };
     Model::new(operators, FeatureNorm::Row, FEATURES, below, layers, provenance).unwrap()
@@ -108,7 +109,7 @@ fn same_for_all_ranks<T: Real>(neurons: &[usize]) {
     holds_what_the_model_says(&folder.path("alone.h5"), &model, &data);
     let read = hdf5::File::open(folder.path("alone.h5")).unwrap();
     let text = |name: &str| -> String {
-        read.attr(name).unwrap().read_scalar::<hdf5::types::VarLenUnicode>().unwrap().to_string()
+        read.attr(name).unwrap().read_scalar::<hdf5::types::FixedUnicode<64>>().unwrap().to_string()
     };
     assert_eq!(text("data_checksum"), checksum(&folder.path("data.h5")).unwrap());
     assert_eq!((text("data").as_str(), text("data_split").as_str()), ("made", "random"));

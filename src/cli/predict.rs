@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::{Failure, error_chain};
 use crate::parallel::{Communicator, JointFailure};
 use crate::predict::{Accuracies, PredictSettings, Report, Share, predict};
 
@@ -34,8 +35,8 @@ pub struct PredictArguments {
 /// Predicts with all ranks together; rank 0 prints the accuracies to standard output.
 ///
 /// # Errors
-/// The same on all ranks, with the same [`JointFailure::exit_code`].
-pub fn run(arguments: &PredictArguments, communicator: &dyn Communicator) -> Result<(), JointFailure> {
+/// [`Failure`], the same on all ranks unless they lost each other.
+pub fn run(arguments: &PredictArguments, communicator: &dyn Communicator) -> Result<u8, Failure> {
     let PredictArguments { model, data, output, overwrite, threads, split } = arguments;
     let settings = PredictSettings {
         model: model.clone(),
@@ -45,13 +46,18 @@ pub fn run(arguments: &PredictArguments, communicator: &dyn Communicator) -> Res
         threads: usize::from(*threads),
         split: split.clone(),
     };
-    if let Some(report) = predict(&settings, communicator)? {
+    let report = predict(&settings, communicator).map_err(|error| Failure {
+        message: error_chain(&error),
+        exit_code: error.exit_code(),
+        is_joint: matches!(error, JointFailure::Failed { .. }),
+    })?;
+    if let Some(report) = report {
         // Nobody is there to be told when standard output is closed.
         let mut out = std::io::stdout().lock();
         let _ = write!(out, "{}", summary(&report));
         let _ = writeln!(out, "{:<10} {}", "file", output.display());
     }
-    Ok(())
+    Ok(0)
 }
 
 /// A line for each thing that a user wants to know.
@@ -70,7 +76,7 @@ fn summary(report: &Report) -> String {
         from.seed,
         from.iteration
     );
-    if from.dataset_checksum != report.checksum {
+    if from.checksum != report.checksum {
         text.push_str(&format!("{:<10} this is not the file that the model was trained on\n", "note"));
     }
     let mut row = |name: &str, share: Share| {

@@ -12,7 +12,7 @@ use crate::linalg::Real;
 use crate::quantize::Element;
 use crate::settings::Precision;
 use crate::storage::hdf5_source::Hdf5Source;
-use crate::storage::{Fault, StorageError, write_text, write_whole};
+use crate::storage::{Fault, StorageError, write_fixed_text, write_whole};
 
 /// Value of the root attribute `format`.
 pub(crate) const FORMAT: &str = "gamlp-model";
@@ -44,7 +44,7 @@ impl ModelFile {
     /// A file that cannot be read, is not HDF5, is not in this format, or has parts that are missing, wrongly typed
     /// or do not fit together.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, ModelError> {
-        let source = Hdf5Source::open(path.as_ref(), ADVICE)?;
+        let source = Hdf5Source::open(path.as_ref(), ADVICE)?.without_variable_length();
         source.check_format(FORMAT, FORMAT_VERSION, ADVICE)?;
         let precision = named(&source, "precision")?;
         let feature_norm = named(&source, "feature_norm")?;
@@ -145,11 +145,11 @@ impl<T: Real> Model<T> {
 
     fn write_hdf5(&self, path: &Path) -> hdf5::Result<()> {
         let file = hdf5::File::create(path)?;
-        write_text(&file, "format", FORMAT)?;
+        write_fixed_text(&file, "format", FORMAT)?;
         write_number(&file, "format_version", &FORMAT_VERSION)?;
-        write_text(&file, "precision", T::NAME)?;
-        write_text(&file, "operators", &self.operators.to_string())?;
-        write_text(&file, "feature_norm", self.feature_norm.name())?;
+        write_fixed_text(&file, "precision", T::NAME)?;
+        write_fixed_text(&file, "operators", &self.operators.to_string())?;
+        write_fixed_text(&file, "feature_norm", self.feature_norm.name())?;
         write_number(&file, "features", &signed(self.features as u64))?;
         write_number(&file, "num_classes", &signed(self.num_classes as u64))?;
         write_provenance(&file, &self.provenance)?;
@@ -167,9 +167,9 @@ impl<T: Real> Model<T> {
 
 /// Writes how a model came about, as attributes of `location`.
 pub(crate) fn write_provenance(location: &hdf5::Location, provenance: &Provenance) -> hdf5::Result<()> {
-    write_text(location, "dataset", &provenance.dataset)?;
-    write_text(location, "dataset_checksum", &provenance.dataset_checksum)?;
-    write_text(location, "split", &provenance.split)?;
+    write_fixed_text(location, "dataset", &provenance.dataset)?;
+    write_fixed_text(location, "dataset_checksum", &provenance.checksum)?;
+    write_fixed_text(location, "split", &provenance.split)?;
     match i64::try_from(provenance.seed) {
         Ok(seed) => write_number(location, "seed", &seed)?,
         Err(_) => write_number(location, "seed", &provenance.seed)?,
@@ -182,7 +182,7 @@ pub(crate) fn write_provenance(location: &hdf5::Location, provenance: &Provenanc
             write_number(location, name, &share)?;
         }
     }
-    write_text(location, "program_version", &provenance.program_version)
+    write_fixed_text(location, "program_version", &provenance.version)
 }
 
 /// An attribute that holds one number.
@@ -272,13 +272,13 @@ fn read_provenance(source: &Hdf5Source) -> Result<Provenance, StorageError> {
     };
     Ok(Provenance {
         dataset: text("dataset")?,
-        dataset_checksum: text("dataset_checksum")?,
+        checksum: text("dataset_checksum")?,
         split: text("split")?,
         seed: number("seed")?,
         iteration: number("iteration")?,
         val_accuracy: source.optional_float(root, "/", "val_accuracy")?,
         test_accuracy: source.optional_float(root, "/", "test_accuracy")?,
-        program_version: text("program_version")?,
+        version: text("program_version")?,
     })
 }
 

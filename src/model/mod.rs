@@ -13,6 +13,7 @@ use crate::dataset::check::{MAX_CLASSES, MAX_FEATURES};
 use crate::graph::{FeatureNorm, Operators};
 use crate::linalg::Real;
 use crate::storage::Fault;
+use crate::storage::hdf5_source::MAX_TEXT;
 
 pub use error::ModelError;
 pub use file::ModelFile;
@@ -21,8 +22,6 @@ pub use file::ModelFile;
 pub const MAX_LAYERS: usize = 10_000;
 /// Most neurons of a layer.
 pub const MAX_NEURONS: usize = 1 << 24;
-/// Longest text of a model file, in bytes.
-pub const MAX_TEXT: usize = 1024;
 
 /// Weights and intercepts of one layer.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,7 +38,7 @@ pub struct Provenance {
     /// Name of the data set that it was trained on.
     pub dataset: String,
     /// Checksum of that file, as [`crate::dataset::checksum`] gives it.
-    pub dataset_checksum: String,
+    pub checksum: String,
     /// Name of the split.
     pub split: String,
     /// Seed of everything random.
@@ -51,7 +50,7 @@ pub struct Provenance {
     /// Share of test nodes that were right at that iteration, if evaluated.
     pub test_accuracy: Option<f64>,
     /// Version of the program.
-    pub program_version: String,
+    pub version: String,
 }
 
 /// A model whose shapes fit together and whose numbers are finite.
@@ -208,12 +207,12 @@ fn check_finite<T: Real>(l: usize, layer: &ModelLayer<T>) -> Result<(), Fault> {
 }
 
 fn check_provenance(provenance: &Provenance) -> Result<(), Fault> {
-    let Provenance { dataset, dataset_checksum, split, program_version, .. } = provenance;
+    let Provenance { dataset, checksum, split, version, .. } = provenance;
     for (name, text) in [
         ("dataset", dataset),
-        ("dataset_checksum", dataset_checksum),
+        ("dataset_checksum", checksum),
         ("split", split),
-        ("program_version", program_version),
+        ("program_version", version),
     ] {
         if text.len() > MAX_TEXT || text.chars().any(char::is_control) {
             return Err(Fault::new(

@@ -6,7 +6,7 @@ use super::{Accuracies, Report};
 use crate::linalg::Real;
 use crate::model::file::{write_number, write_provenance};
 use crate::model::forward::Prediction;
-use crate::storage::{StorageError, write_text, write_whole};
+use crate::storage::{StorageError, write_fixed_text, write_whole};
 
 const FORMAT: &str = "gamlp-prediction";
 const FORMAT_VERSION: i64 = 1;
@@ -23,14 +23,14 @@ pub(super) fn write<T: Real>(
 
 fn write_hdf5<T: Real>(path: &Path, prediction: &Prediction<T>, report: &Report) -> hdf5::Result<()> {
     let file = hdf5::File::create(path)?;
-    write_text(&file, "format", FORMAT)?;
+    write_fixed_text(&file, "format", FORMAT)?;
     write_number(&file, "format_version", &FORMAT_VERSION)?;
-    write_text(&file, "precision", T::NAME)?;
+    write_fixed_text(&file, "precision", T::NAME)?;
     write_provenance(&file, &report.provenance)?;
-    write_text(&file, "data", &report.dataset)?;
-    write_text(&file, "data_checksum", &report.checksum)?;
+    write_fixed_text(&file, "data", &report.dataset)?;
+    write_fixed_text(&file, "data_checksum", &report.checksum)?;
     if let Some(split) = &report.split {
-        write_text(&file, "data_split", split)?;
+        write_fixed_text(&file, "data_split", split)?;
     }
     if let Some(share) = report.accuracies.all.value() {
         write_number(&file, "accuracy", &share)?;

@@ -9,4 +9,4 @@ pub(crate) use checked_data_set::CheckedDataSet;
 pub use error::{Fault, StorageError};
 pub(crate) use error::{filled, io_error, reserve};
 pub use whole::refuse_existing;
-pub(crate) use whole::{write_text, write_whole};
+pub(crate) use whole::{write_fixed_text, write_text, write_whole};

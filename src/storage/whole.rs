@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use hdf5::Location;
-use hdf5::types::VarLenUnicode;
+use hdf5::types::{FixedUnicode, TypeDescriptor, VarLenUnicode};
 
 use super::error::{Fault, StorageError, io_error};
+use super::hdf5_source::MAX_TEXT;
 
 /// Lets `write` fill a temporary file in the folder of `path`; complete and on disk, it takes that name.
 ///
@@ -66,4 +67,12 @@ pub fn refuse_existing(path: &Path, overwrite: bool) -> Result<(), StorageError>
 pub(crate) fn write_text(location: &Location, name: &str, text: &str) -> hdf5::Result<()> {
     let text: VarLenUnicode = text.parse().map_err(|error| hdf5::Error::from(format!("{error}")))?;
     location.new_attr::<VarLenUnicode>().create(name)?.write_scalar(&text)
+}
+
+/// A text attribute of fixed length in UTF-8, of at most [`MAX_TEXT`] bytes.
+pub(crate) fn write_fixed_text(location: &Location, name: &str, text: &str) -> hdf5::Result<()> {
+    let memory: FixedUnicode<MAX_TEXT> =
+        text.parse().map_err(|error| hdf5::Error::from(format!("{name}: {error}")))?;
+    let stored = TypeDescriptor::FixedUnicode(text.len().max(1));
+    location.new_attr_builder().empty_as(&stored).create(name)?.write_scalar(&memory)
 }
