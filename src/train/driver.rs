@@ -90,7 +90,8 @@ impl SetUpError {
                     3
                 }
             }
-            SetUpError::Ranks(_) | SetUpError::Output(OutputError::Occupied { .. }) => 2,
+            SetUpError::Ranks(_)
+            | SetUpError::Output(OutputError::Occupied { .. } | OutputError::NotAFolder { .. }) => 2,
             SetUpError::Output(_) | SetUpError::Threads { .. } | SetUpError::Model(_) => 1,
         };
         (code, self.to_string())
