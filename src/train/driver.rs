@@ -745,13 +745,13 @@ impl<'a, T: Real> Run<'a, T> {
             layers,
             Provenance {
                 dataset: self.problem.name.clone(),
-                dataset_checksum: self.problem.checksum.clone(),
+                checksum: self.problem.checksum.clone(),
                 split: self.problem.split.clone(),
                 seed: self.settings.seed,
                 iteration: evaluation.map_or(self.iteration, |evaluation| evaluation.iteration),
                 val_accuracy: accuracy.val,
                 test_accuracy: accuracy.test,
-                program_version: env!("CARGO_PKG_VERSION").to_owned(),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
             },
         )
     }
