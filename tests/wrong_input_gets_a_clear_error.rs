@@ -146,7 +146,8 @@ fn parts_that_are_missing_or_of_another_type_or_shape() {
     let other = place.spoilt("float-labels.h5", |f| replace(f, "labels", &[0.5f64; 60]));
     place.data_refused(ranks, &other, &["/labels", "expected"]);
     let other = place.spoilt("text-indices.h5", |f| {
-        replace(f, "adjacency/indices", &[hdf5::types::FixedAscii::<4>::from_ascii(b"abcd").unwrap(); 9]);
+        let word = hdf5::types::FixedAscii::<4>::from_ascii(b"abcd").unwrap();
+        replace(f, "adjacency/indices", &vec![word; numbers(f, "adjacency/indices").len()]);
     });
     place.data_refused(None, &other, &["/adjacency/indices"]);
     let short = place.spoilt("short-labels.h5", |f| replace(f, "labels", &[0i64; 59]));
@@ -283,7 +284,6 @@ fn flags_that_are_unknown_contradict_each_other_or_are_out_of_range() {
     for flags in ["--no-such-flag", "--nu nan", "--quantize p --bits 8 --levels 0:1:0.5"] {
         place.train_refused_on_ranks(ranks, &format!("--data good.h5 --output new {flags}"), USAGE, &[]);
     }
-    place.refused(&mut program::alone(), USAGE, &[]);
 }
 
 #[test]

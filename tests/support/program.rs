@@ -54,13 +54,20 @@ pub fn real_data() -> Option<PathBuf> {
 pub fn alone() -> Command {
     let mut command = Command::new(binary());
     command.stdin(std::process::Stdio::null());
+    without_locks(command)
+}
+
+/// A file that this process has just written may still be locked: programs that other threads of it have started
+/// meanwhile inherit its handle.
+fn without_locks(mut command: Command) -> Command {
+    command.env("HDF5_USE_FILE_LOCKING", "FALSE");
     command
 }
 
 /// The program on `ranks` ranks; without mpirun where `launcher` is none.
 pub fn on_ranks(launcher: Option<&Launcher>, ranks: usize) -> Command {
     match launcher {
-        Some(launcher) => launcher.command(ranks, binary()),
+        Some(launcher) => without_locks(launcher.command(ranks, binary())),
         None => alone(),
     }
 }
@@ -187,5 +194,5 @@ pub fn behind(launcher: &Launcher, ranks: usize, script: &str) -> Command {
     let mut command = launcher.command(ranks, OsStr::new("sh"));
     let script = format!("rank=${{OMPI_COMM_WORLD_RANK:-$PMI_RANK}}; {script}; exec \"$0\" \"$@\"");
     command.arg("-c").arg(script).arg(binary());
-    command
+    without_locks(command)
 }
