@@ -28,7 +28,7 @@ fn trains(name: &str, lines: &[(&str, &str)]) {
     let mut first = None;
     for ranks in [1, 2, 5, 10] {
         let output = scratch.path().join(ranks.to_string());
-        let settings = "--layers 10 --neurons 100 --iterations 3 --evaluate-every 3";
+        let settings = "--layers 10 --neurons 100 --iterations 3 --evaluate-every 3 --threads 2";
         program::train(Some(&launcher), ranks, &data, &output, settings);
         let summary = program::summary(&output);
         assert_eq!(summary["status"], "finished", "{summary}");

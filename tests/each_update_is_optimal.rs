@@ -1,0 +1,567 @@
+//! Is each update of Algorithm 1, alone and in both precisions, what its equation says: the minimiser of its
+//! subproblem, or the majorised step with the smallest valid τ or θ?
+//!
+//! Every subproblem is written out here in double precision as the paper has it, and the code is held to it.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use ndarray::{Array1, Array2, Axis, concatenate, s};
+use pdadmm_g::admm::first_layer::DualWeights;
+use pdadmm_g::admm::p::{self, PStep, SpectralNorm};
+use pdadmm_g::admm::penalties::WeightPenalty;
+use pdadmm_g::admm::state::FirstLayer;
+use pdadmm_g::admm::{
+    Boundary, BoundaryBlock, Layer, LayerBlock, Penalties, Weights, Workspace, b, q, u, w, z, z_last,
+};
+use pdadmm_g::linalg::{NodeBlocks, Real, Workers};
+use pdadmm_g::quantize::LevelSet;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, StandardNormal};
+
+type Matrix = Array2<f64>;
+
+/// Relative errors that the precision excuses in a number of moderate condition.
+fn slack<T: Real>() -> f64 {
+    if T::SIZE == 4 { 2e-4 } else { 1e-11 }
+}
+
+fn random(rng: &mut ChaCha8Rng, rows: usize, columns: usize) -> Matrix {
+    Array2::from_shape_simple_fn((rows, columns), || StandardNormal.sample(rng))
+}
+
+fn norm2(a: &Matrix) -> f64 {
+    a.iter().map(|x| x * x).sum()
+}
+
+fn inner(a: &Matrix, b: &Matrix) -> f64 {
+    a.iter().zip(b).map(|(x, y)| x * y).sum()
+}
+
+fn of<T: Real>(a: &Matrix) -> Array2<T> {
+    a.mapv(T::of)
+}
+
+/// The blocks of a matrix, one below the other, in double precision.
+fn joined<'a, T: Real>(blocks: impl Iterator<Item = &'a Array2<T>>) -> Matrix {
+    let blocks: Vec<Matrix> = blocks.map(|block| block.mapv(|x| x.f64())).collect();
+    let views: Vec<_> = blocks.iter().map(|block| block.view()).collect();
+    concatenate(Axis(0), &views).unwrap()
+}
+
+/// How a layer holds its weights.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Form {
+    Hidden,
+    First,
+    Dual,
+}
+
+/// A layer with the boundary below it, at random values.
+struct Case<T> {
+    layer: Layer<T>,
+    below: Boundary<T>,
+    penalties: Penalties,
+    nodes: usize,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Shape {
+    form: Form,
+    nodes: usize,
+    inputs: usize,
+    outputs: usize,
+    block_nodes: Option<usize>,
+    penalty: WeightPenalty,
+}
+
+impl Shape {
+    fn hidden(nodes: usize, inputs: usize, outputs: usize) -> Self {
+        let penalty = WeightPenalty { mu: 0.3, ..WeightPenalty::default() };
+        Self { form: Form::Hidden, nodes, inputs, outputs, block_nodes: None, penalty }
+    }
+
+    fn blocks_of(self, nodes: usize) -> Self {
+        Self { block_nodes: Some(nodes), ..self }
+    }
+
+    fn form(self, form: Form) -> Self {
+        Self { form, ..self }
+    }
+
+    fn penalty(self, mu: f64, theta_prox: f64, kappa: f64) -> Self {
+        Self { penalty: WeightPenalty { mu, theta_prox, kappa }, ..self }
+    }
+}
+
+impl<T: Real> Case<T> {
+    fn new(shape: Shape, seed: u64) -> Self {
+        let Shape { form, nodes, inputs, outputs, block_nodes, penalty } = shape;
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let blocks = NodeBlocks::new(nodes, block_nodes);
+        let mut draw = |columns: usize| random(&mut rng, nodes, columns);
+        let (x, q0, u0, z0) = (draw(inputs), draw(inputs), draw(inputs), draw(outputs));
+        let start = of::<T>(&(random(&mut rng, outputs, inputs) * (2.0 / inputs as f64).sqrt()));
+        let b = Array1::from_iter(random(&mut rng, 1, outputs).into_iter().map(T::of));
+        let cut = |a: &Matrix| -> Vec<Array2<T>> {
+            blocks.ranges().map(|rows| of(&a.slice(s![rows, ..]).to_owned())).collect()
+        };
+        let weights = match form {
+            Form::Hidden => Weights::Hidden(start),
+            Form::First => Weights::First(FirstLayer { w: start, x: cut(&x), gram: None, inverse: None }),
+            Form::Dual => Weights::Dual(Box::new(DualWeights::new(of(&x), start, &Workers::one()))),
+        };
+        let index = if form == Form::Hidden { 2 } else { 1 };
+        let parts = cut(&x).into_iter().zip(cut(&q0).into_iter().zip(cut(&u0)));
+        let below =
+            Boundary { index: 1, blocks: parts.map(|(p, (q, u))| BoundaryBlock { p, q, u }).collect() };
+        let layer_blocks = cut(&z0).into_iter().map(|z| LayerBlock { m: Array2::zeros(z.dim()), z });
+        let layer = Layer { index, weights, b, penalty, blocks: layer_blocks.collect(), spectral: None };
+        let mut case = Self { layer, below, penalties: Penalties { rho: 0.7, nu: 0.4 }, nodes };
+        w::refresh(&mut case.layer, Some(&case.below), &Workers::one());
+        case
+    }
+
+    fn p(&self) -> Matrix {
+        joined(self.below.blocks.iter().map(|block| &block.p))
+    }
+
+    fn w(&self) -> Matrix {
+        self.layer.weights.dense().mapv(|w| w.f64())
+    }
+
+    /// z − W p − b for this p and W.
+    fn residual(&self, p: &Matrix, w: &Matrix) -> Matrix {
+        let b = self.layer.b.mapv(|b| b.f64());
+        joined(self.layer.blocks.iter().map(|block| &block.z)) - p.dot(&w.t()) - b
+    }
+
+    /// φ of line 1: ν/2‖z − W p − b‖² + ⟨u, p − q⟩ + ρ/2‖p − q‖².
+    fn phi_p(&self, p: &Matrix) -> f64 {
+        let Penalties { rho, nu } = self.penalties;
+        let q = joined(self.below.blocks.iter().map(|block| &block.q));
+        let u = joined(self.below.blocks.iter().map(|block| &block.u));
+        let gap = p - &q;
+        0.5 * nu * norm2(&self.residual(p, &self.w())) + inner(&u, &gap) + 0.5 * rho * norm2(&gap)
+    }
+
+    fn gradient_p(&self, p: &Matrix) -> Matrix {
+        let Penalties { rho, nu } = self.penalties;
+        let q = joined(self.below.blocks.iter().map(|block| &block.q));
+        let u = joined(self.below.blocks.iter().map(|block| &block.u));
+        self.residual(p, &self.w()).dot(&self.w()) * -nu + u + (p - &q) * rho
+    }
+
+    /// φ of line 2: ν/2‖z − W p − b‖² + (μ + νκ)/2‖W‖².
+    fn phi_w(&self, w: &Matrix) -> f64 {
+        let nu = self.penalties.nu;
+        0.5 * nu * norm2(&self.residual(&self.p(), w)) + 0.5 * self.layer.penalty.decay(nu) * norm2(w)
+    }
+
+    fn gradient_w(&self, w: &Matrix) -> Matrix {
+        let nu = self.penalties.nu;
+        self.residual(&self.p(), w).t().dot(&self.p()) * -nu + w * self.layer.penalty.decay(nu)
+    }
+
+    fn gradient_step_p(&mut self) -> PStep {
+        let (mut space, workers) = (Workspace::new(), Workers::one());
+        let h = p::gradient_begin(&self.layer, &mut space, &workers);
+        p::gradient_finish(&mut self.layer, &mut self.below, h, &self.penalties, &mut space, &workers)
+    }
+
+    fn exact_p(&mut self) {
+        let (mut space, workers) = (Workspace::new(), Workers::one());
+        let h = p::exact_begin(&self.layer, &mut space, &workers);
+        p::exact_finish(&self.layer, &mut self.below, h, &self.penalties, &mut space, &workers).unwrap();
+    }
+
+    fn quantized_p(&mut self, levels: &LevelSet, norm: SpectralNorm) -> PStep {
+        let (mut space, workers) = (Workspace::new(), Workers::one());
+        let h = p::gradient_begin(&self.layer, &mut space, &workers);
+        let (layer, below) = (&mut self.layer, &mut self.below);
+        p::quantized_finish(layer, below, h, levels, &self.penalties, norm, &mut space, &workers).unwrap()
+    }
+
+    fn gradient_step_w(&mut self) -> f64 {
+        let below = (self.layer.index > 1).then_some(&self.below);
+        w::gradient(&mut self.layer, below, &self.penalties, &mut Workspace::new(), &Workers::one())
+    }
+
+    fn exact_w(&mut self) {
+        let below = (self.layer.index > 1).then_some(&self.below);
+        w::exact(&mut self.layer, below, &self.penalties, &mut Workspace::new(), &Workers::one()).unwrap();
+    }
+
+    /// The product that the layer carries along is W p.
+    fn product_is_up_to_date(&self, what: &str) {
+        let carried = joined(self.layer.blocks.iter().map(|block| &block.m));
+        let formed = self.p().dot(&self.w().t());
+        let error = norm2(&(carried - &formed)).sqrt();
+        assert!(error <= 10.0 * slack::<T>() * norm2(&formed).sqrt(), "{what}: W p is off by {error:e}");
+    }
+}
+
+/// Shapes with more nodes than inputs and fewer, in one block and in several.
+fn shapes() -> [Shape; 5] {
+    [
+        Shape::hidden(40, 12, 9),
+        Shape::hidden(9, 30, 12),
+        Shape::hidden(37, 12, 9).blocks_of(8),
+        Shape::hidden(9, 30, 12).blocks_of(4),
+        Shape::hidden(25, 1, 1),
+    ]
+}
+
+/// Runs a test in both precisions for these shapes and a few seeds.
+macro_rules! in_both_precisions {
+    ($name:ident, $shapes:expr, $check:ident) => {
+        #[test]
+        fn $name() {
+            for shape in $shapes {
+                for seed in 0..5 {
+                    $check::<f64>(shape, seed);
+                    $check::<f32>(shape, seed);
+                }
+            }
+        }
+    };
+}
+
+/// ‖gradient‖ is small beside its terms.
+fn vanishes<T: Real>(gradient: &Matrix, terms: &[&Matrix], what: &str) {
+    let scale: f64 = terms.iter().map(|term| norm2(term).sqrt()).sum();
+    let share = norm2(gradient).sqrt() / scale;
+    assert!(share <= slack::<T>(), "{what}, {}: the gradient is {share:e} of its terms", T::NAME);
+}
+
+in_both_precisions!(exact_p_has_no_gradient, shapes(), check_exact_p);
+fn check_exact_p<T: Real>(shape: Shape, seed: u64) {
+    let mut case = Case::<T>::new(shape, seed);
+    let before = case.p();
+    let first = case.phi_p(&before);
+    case.exact_p();
+    let p = case.p();
+    assert!(case.phi_p(&p) < first);
+    vanishes::<T>(&case.gradient_p(&p), &[&p, &before], &format!("p of {shape:?}"));
+}
+
+in_both_precisions!(gradient_p_takes_the_smallest_tau_that_majorises, shapes(), check_gradient_p);
+fn check_gradient_p<T: Real>(shape: Shape, seed: u64) {
+    let mut case = Case::<T>::new(shape, seed);
+    let old = case.p();
+    let (g, phi) = (case.gradient_p(&old), case.phi_p(&old));
+    let PStep { tau, .. } = case.gradient_step_p();
+    let new = case.p();
+    // The step is −g/τ.
+    let error = norm2(&(&new - &(&old - &g / tau))).sqrt();
+    assert!(error <= slack::<T>() * norm2(&old).sqrt(), "{shape:?}: off by {error:e}");
+    // φ ≤ φ° + ⟨g, d⟩ + τ/2‖d‖² holds with equality along −g, for any length.
+    for t in [0.1, 0.5, 1.0, 1.9] {
+        let d = &g * (-t / tau);
+        let model = phi + inner(&g, &d) + 0.5 * tau * norm2(&d);
+        let value = case.phi_p(&(&old + &d));
+        assert!((value - model).abs() <= slack::<T>() * phi.abs(), "{shape:?}: {value} and {model} at {t}");
+    }
+    // φ falls by ‖g‖²/(2τ), and any smaller τ would promise more than its step keeps.
+    let fall = phi - case.phi_p(&new);
+    assert!((fall - norm2(&g) / (2.0 * tau)).abs() <= slack::<T>() * phi.abs(), "{shape:?}");
+    assert!(fall > 0.0);
+    for share in [0.5, 0.9, 0.99] {
+        let smaller = tau * share;
+        let d = &g * (-1.0 / smaller);
+        let model = phi + inner(&g, &d) + 0.5 * smaller * norm2(&d);
+        assert!(case.phi_p(&(&old + &d)) > model, "{shape:?}: τ could be smaller");
+    }
+    case.product_is_up_to_date(&format!("p of {shape:?}"));
+}
+
+#[test]
+fn gradient_p_and_w_are_skipped_where_they_vanish() {
+    let mut case = Case::<f64>::new(Shape::hidden(20, 8, 6).penalty(0.0, 0.0, 0.0), 1);
+    for block in &mut case.layer.blocks {
+        block.z = &block.m + &case.layer.b;
+    }
+    for block in &mut case.below.blocks {
+        block.q.assign(&block.p);
+        block.u.fill(0.0);
+    }
+    // z − W p − b is rounding of the last place here: no step can be large, and none may be a NaN.
+    let (p, w) = (case.p(), case.w());
+    case.gradient_step_p();
+    case.gradient_step_w();
+    assert!(norm2(&(case.p() - &p)).sqrt() < 1e-13 && norm2(&(case.w() - &w)).sqrt() < 1e-13);
+    // At zero weights and inputs it is zero exactly.
+    let mut case = Case::<f64>::new(Shape::hidden(20, 8, 6).penalty(0.0, 0.0, 0.0), 1);
+    let Weights::Hidden(w) = &mut case.layer.weights else { unreachable!() };
+    w.fill(0.0);
+    for (block, edge) in case.layer.blocks.iter_mut().zip(&mut case.below.blocks) {
+        (block.m.fill(0.0), edge.p.fill(0.0), edge.q.fill(0.0), edge.u.fill(0.0));
+    }
+    assert_eq!(case.gradient_step_p(), PStep::default());
+    assert_eq!(case.gradient_step_w(), 0.0);
+    assert!(case.p().iter().chain(case.w().iter()).all(|x| *x == 0.0));
+}
+
+/// Where the estimate of ‖W‖₂ comes from.
+const NORMS: [SpectralNorm; 2] = [SpectralNorm::Power, SpectralNorm::Exact];
+
+in_both_precisions!(quantized_p_keeps_its_model_and_lowers_phi, shapes(), check_quantized_p);
+fn check_quantized_p<T: Real>(shape: Shape, seed: u64) {
+    for (levels, norm) in ["-1:20:1", "-2:2:0.0625"].into_iter().flat_map(|l| NORMS.map(|norm| (l, norm))) {
+        let levels: LevelSet = levels.parse().unwrap();
+        let mut case = Case::<T>::new(shape, seed);
+        for block in &mut case.below.blocks {
+            block.p.rows_mut().into_iter().for_each(|mut row| levels.round(row.as_slice_mut().unwrap()));
+        }
+        w::refresh(&mut case.layer, Some(&case.below), &Workers::one());
+        if norm == SpectralNorm::Power {
+            // A start that misses the largest singular vector, so that the first τ is too small.
+            case.layer.spectral = Some(orthogonal_to_the_largest(&case.w()).mapv(T::of));
+        }
+        let old = case.p();
+        let (g, phi) = (case.gradient_p(&old), case.phi_p(&old));
+        let PStep { tau, .. } = case.quantized_p(&levels, norm);
+        let new = case.p();
+        let d = &new - &old;
+        let what = format!("{shape:?}, seed {seed}, {levels}, {norm:?}, {}", T::NAME);
+        for value in &new {
+            let nearest = levels.value(levels.nearest(*value));
+            assert!((value - nearest).abs() <= 1e-6, "{what}: {value} is no level");
+        }
+        // Each entry is the level nearest to p − g/τ, up to ties within rounding.
+        for ((new, old), g) in new.iter().zip(&old).zip(&g) {
+            let target = old - g / tau;
+            let best = (0..levels.count()).map(|i| (levels.value(i) - target).abs()).fold(f64::MAX, f64::min);
+            assert!((new - target).abs() <= best + 1e-4 * (1.0 + target.abs()), "{what}");
+        }
+        let value = case.phi_p(&new);
+        let margin = slack::<T>() * phi.abs() + 2e-6 * 0.5 * tau * norm2(&d);
+        assert!(value <= phi + inner(&g, &d) + 0.5 * tau * norm2(&d) + margin, "{what}: the model fails");
+        assert!(value <= phi + margin, "{what}: φ rises from {phi} to {value}");
+        case.product_is_up_to_date(&what);
+    }
+}
+
+/// Any vector orthogonal to the first right singular vector of W (to W's rows, where W has one input).
+fn orthogonal_to_the_largest(w: &Matrix) -> Array1<f64> {
+    let (_, vectors) = f64::symmetric_eigen(w.t().dot(w)).unwrap();
+    vectors.column(0).to_owned()
+}
+
+/// Layers of every form with μ, a proximal term and dropout.
+fn weight_shapes() -> Vec<Shape> {
+    let forms = [
+        Shape::hidden(40, 12, 9),
+        Shape::hidden(9, 30, 12),
+        Shape::hidden(37, 12, 9).blocks_of(8),
+        Shape::hidden(9, 30, 12).blocks_of(4),
+        Shape::hidden(40, 12, 9).form(Form::First),
+        Shape::hidden(37, 12, 9).form(Form::First).blocks_of(8),
+        Shape::hidden(9, 30, 12).form(Form::Dual),
+        Shape::hidden(9, 30, 12).form(Form::Dual).blocks_of(4),
+    ];
+    let penalties = [(0.3, 0.0, 0.0), (0.0, 0.2, 0.0), (0.1, 0.5, 0.0), (0.05, 0.0, 0.4), (0.05, 0.1, 0.4)];
+    forms
+        .into_iter()
+        .flat_map(|shape| penalties.map(|(mu, theta, kappa)| shape.penalty(mu, theta, kappa)))
+        .collect()
+}
+
+in_both_precisions!(exact_w_has_no_gradient, weight_shapes(), check_exact_w);
+fn check_exact_w<T: Real>(shape: Shape, seed: u64) {
+    let mut case = Case::<T>::new(shape, seed);
+    // Twice: the second time from weights that are no random start, and with what the first has kept.
+    for _ in 0..2 {
+        let old = case.w();
+        let p = case.p();
+        case.exact_w();
+        let new = case.w();
+        // ε is a share of the mean eigenvalue of ν p pᵀ, over the n inputs.
+        let epsilon = shape.penalty.theta_prox * case.penalties.nu * norm2(&p) / p.ncols() as f64;
+        let gradient = case.gradient_w(&new) + (&new - &old) * epsilon;
+        let fit = &new.dot(&p.t().dot(&p)) * case.penalties.nu;
+        vanishes::<T>(&gradient, &[&fit, &new, &old], &format!("W of {shape:?}"));
+        case.product_is_up_to_date(&format!("W of {shape:?}"));
+    }
+}
+
+in_both_precisions!(gradient_w_takes_the_smallest_theta_that_majorises, weight_shapes(), check_gradient_w);
+fn check_gradient_w<T: Real>(shape: Shape, seed: u64) {
+    let mut case = Case::<T>::new(shape, seed);
+    for _ in 0..2 {
+        let old = case.w();
+        let (g, phi) = (case.gradient_w(&old), case.phi_w(&old));
+        let theta = case.gradient_step_w();
+        let new = case.w();
+        let error = norm2(&(&new - &(&old - &g / theta))).sqrt();
+        assert!(error <= 10.0 * slack::<T>() * norm2(&old).sqrt(), "{shape:?}: off by {error:e}");
+        let fall = phi - case.phi_w(&new);
+        assert!((fall - norm2(&g) / (2.0 * theta)).abs() <= 10.0 * slack::<T>() * phi, "{shape:?}");
+        assert!(fall > 0.0);
+        for share in [0.5, 0.9] {
+            let smaller = theta * share;
+            let d = &g * (-1.0 / smaller);
+            let model = phi + inner(&g, &d) + 0.5 * smaller * norm2(&d);
+            assert!(case.phi_w(&(&old + &d)) > model, "{shape:?}: θ could be smaller");
+        }
+        case.product_is_up_to_date(&format!("W of {shape:?}"));
+    }
+}
+
+/// Layer 1 in N dimensions and in n_0 dimensions are one layer, whatever steps are taken in whatever order.
+#[test]
+fn both_forms_of_layer_1_give_the_same_w() {
+    for (nodes, inputs, block_nodes) in [(9, 30, None), (9, 30, Some(4)), (20, 20, None), (30, 12, Some(7))] {
+        for (mu, theta_prox, kappa) in [(0.3, 0.0, 0.0), (0.1, 0.5, 0.0), (0.05, 0.1, 0.4)] {
+            let shape =
+                Shape { block_nodes, ..Shape::hidden(nodes, inputs, 8).penalty(mu, theta_prox, kappa) };
+            let mut forms = [Form::First, Form::Dual].map(|form| Case::<f64>::new(shape.form(form), 5));
+            assert_eq!(forms[0].w(), forms[1].w());
+            for step in 0..8 {
+                if step == 5 {
+                    forms.iter_mut().for_each(|case| case.penalties.nu *= 10.0);
+                }
+                let exact = [1, 2, 5, 7].contains(&step);
+                for case in &mut forms {
+                    let nodes = case.nodes;
+                    if exact {
+                        case.exact_w();
+                    } else {
+                        case.gradient_step_w();
+                    }
+                    b::update(&mut case.layer, nodes, &mut Workspace::new(), &Workers::one());
+                    let layer = &case.layer;
+                    let (plain, carried) = (layer.weights.norm2(), layer.weights.dense());
+                    assert!((plain - norm2(&carried)).abs() <= 1e-9 * plain, "‖W‖² of {shape:?}");
+                }
+                let (one, other) = (forms[0].w(), forms[1].w());
+                let error = norm2(&(&one - &other)).sqrt() / norm2(&one).sqrt();
+                assert!(error <= 1e-10, "{shape:?}: {error:e} apart after step {step}");
+            }
+        }
+    }
+}
+
+in_both_precisions!(b_is_the_mean_of_what_remains, shapes(), check_b);
+fn check_b<T: Real>(shape: Shape, seed: u64) {
+    let mut case = Case::<T>::new(shape, seed);
+    b::update(&mut case.layer, shape.nodes, &mut Workspace::new(), &Workers::one());
+    let remains = case.residual(&case.p(), &case.w()).mean_axis(Axis(0)).unwrap();
+    assert!(remains.iter().all(|mean| mean.abs() <= slack::<T>() * 10.0), "{shape:?}: {remains}");
+    let fit = |case: &Case<T>| norm2(&case.residual(&case.p(), &case.w()));
+    let least = fit(&case);
+    for change in [-0.01, 0.01] {
+        let mut other = Case { layer: case.layer.clone(), below: case.below.clone(), ..case };
+        other.layer.b[0] += T::of(change);
+        assert!(fit(&other) > least);
+    }
+}
+
+in_both_precisions!(z_is_below_every_point_of_a_grid, [Shape::hidden(30, 6, 8)], check_z);
+fn check_z<T: Real>(shape: Shape, seed: u64) {
+    let mut case = Case::<T>::new(shape, seed);
+    let mut rng = ChaCha8Rng::seed_from_u64(seed + 100);
+    let old = joined(case.layer.blocks.iter().map(|block| &block.z));
+    let q = of::<T>(&random(&mut rng, shape.nodes, shape.outputs));
+    let a = joined(case.layer.blocks.iter().map(|block| &block.m)) + case.layer.b.mapv(|b| b.f64());
+    z::update(&mut case.layer.blocks[0], &case.layer.b, &q);
+    let new = joined(case.layer.blocks.iter().map(|block| &block.z));
+    for (((&new, &old), &a), q) in new.iter().zip(&old).zip(&a).zip(&q) {
+        let value = |z: f64| (z - a).powi(2) + (q.f64() - z.max(0.0)).powi(2) + (z - old).powi(2);
+        let bound = 8.0;
+        assert!(new.abs() < bound);
+        for i in -2000..=2000 {
+            let other = bound * f64::from(i) / 2000.0;
+            assert!(value(new) <= value(other) + slack::<T>() * (1.0 + value(other)), "{new} and {other}");
+        }
+    }
+}
+
+in_both_precisions!(z_of_the_last_layer_has_no_gradient, [Shape::hidden(30, 6, 8)], check_z_last);
+fn check_z_last<T: Real>(shape: Shape, seed: u64) {
+    for nu in [1e-4, 0.1, 10.0] {
+        let mut case = Case::<T>::new(shape, seed);
+        let labels: Vec<usize> = (0..shape.nodes).map(|i| (i * 7 + 3) % shape.outputs).collect();
+        let a = joined(case.layer.blocks.iter().map(|block| &block.m)) + case.layer.b.mapv(|b| b.f64());
+        let risk = |z: &Matrix| {
+            let losses = z.rows().into_iter().zip(&labels).map(|(z, &y)| {
+                let top = z.fold(f64::MIN, |top, z| top.max(*z));
+                z.mapv(|z| (z - top).exp()).sum().ln() + top - z[y]
+            });
+            losses.sum::<f64>()
+        };
+        let value = |z: &Matrix| risk(z) + 0.5 * nu * norm2(&(z - &a));
+        let old = joined(case.layer.blocks.iter().map(|block| &block.z));
+        let tolerance = if T::SIZE == 4 { 1e-7 } else { 1e-12 };
+        z_last::update(&mut case.layer.blocks[0], &case.layer.b, &labels, nu, tolerance);
+        let new = joined(case.layer.blocks.iter().map(|block| &block.z));
+        assert!(value(&new) < value(&old));
+        let block_risk = z_last::risk(&case.layer.blocks[0].z, &labels);
+        assert!((block_risk - risk(&new)).abs() <= 1e-9 * (1.0 + block_risk));
+        for ((z, a), &y) in new.rows().into_iter().zip(a.rows()).zip(&labels) {
+            let top = z.fold(f64::MIN, |top, z| top.max(*z));
+            let soft = z.mapv(|z| (z - top).exp());
+            let mut gradient = &soft / soft.sum() + (&z - &a) * nu;
+            gradient[y] -= 1.0;
+            // z is rounded to its type, which moves the gradient by (1 + ν) ulp(z) at most.
+            let largest = gradient.fold(0.0, |top: f64, g| top.max(g.abs()));
+            let rounding = (1.0 + nu) * z.fold(1.0, |top: f64, z| top.max(z.abs())) * 4.0;
+            let unit = if T::SIZE == 4 { f64::from(f32::EPSILON) } else { f64::EPSILON };
+            assert!(largest <= tolerance + rounding * unit, "ν = {nu}: gradient {largest:e}");
+        }
+    }
+}
+
+/// z, p, q and u of one block of a boundary.
+fn boundary_block<T: Real>(seed: u64) -> (Array2<T>, BoundaryBlock<T>) {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut draw = || of::<T>(&random(&mut rng, 12, 7));
+    (draw(), BoundaryBlock { p: draw(), q: draw(), u: draw() })
+}
+
+in_both_precisions!(q_minimises_and_u_follows, [Shape::hidden(12, 7, 7)], check_q_and_u);
+fn check_q_and_u<T: Real>(_: Shape, seed: u64) {
+    let penalties = Penalties { rho: 0.7, nu: 0.4 };
+    let Penalties { rho, nu } = penalties;
+    let (z, mut block) = boundary_block::<T>(seed);
+    let before = block.clone();
+    let step = q::update(&z, &mut block, &penalties, None);
+    u::update(&mut block, rho);
+    let mut change2 = 0.0;
+    for ((i, j), q) in block.q.indexed_iter() {
+        let at = |a: &Array2<T>| a[[i, j]].f64();
+        let (q, f, p, u) = (q.f64(), at(&z).max(0.0), at(&before.p), at(&before.u));
+        // φ(q) = ν/2 (q − f(z))² + u (p − q) + ρ/2 (p − q)².
+        let slope = nu * (q - f) - u - rho * (p - q);
+        assert!(slope.abs() <= slack::<T>(), "{slope:e}");
+        let new_u = at(&block.u);
+        assert!((new_u - (u + rho * (p - q))).abs() <= slack::<T>());
+        // What Lemma 1 rests on.
+        assert!((new_u - nu * (q - f)).abs() <= slack::<T>());
+        change2 += (q - at(&before.q)).powi(2);
+    }
+    assert!((step.change2 - change2).abs() <= slack::<T>() * change2);
+    assert_eq!((block.p, step.peak), (before.p, 0.0));
+}
+
+in_both_precisions!(quantized_q_is_the_best_of_all_levels, [Shape::hidden(12, 7, 7)], check_quantized_q);
+fn check_quantized_q<T: Real>(_: Shape, seed: u64) {
+    let penalties = Penalties { rho: 0.7, nu: 0.4 };
+    let Penalties { rho, nu } = penalties;
+    for levels in ["-1:20:1", "0:3:0.125"] {
+        let levels: LevelSet = levels.parse().unwrap();
+        let (z, mut block) = boundary_block::<T>(seed);
+        let before = block.clone();
+        let step = q::update(&z, &mut block, &penalties, Some(&levels));
+        let mut peak: f64 = 0.0;
+        for ((i, j), q) in block.q.indexed_iter() {
+            let at = |a: &Array2<T>| a[[i, j]].f64();
+            let (f, p, u) = (at(&z).max(0.0), at(&before.p), at(&before.u));
+            let value = |q: f64| 0.5 * nu * (q - f).powi(2) + u * (p - q) + 0.5 * rho * (p - q).powi(2);
+            let best = (0..levels.count()).map(|i| value(levels.value(i))).fold(f64::MAX, f64::min);
+            assert!(value(q.f64()) <= best + slack::<T>(), "{q} is not the best level");
+            assert!((0..levels.count()).any(|i| levels.value(i) == q.f64()), "{q} is no level");
+            peak = peak.max(((rho * p + u + nu * f) / (rho + nu)).abs());
+        }
+        assert!((step.peak - peak).abs() <= slack::<T>() * peak);
+    }
+}
