@@ -421,3 +421,35 @@ fn other_commands_refuse_as_well() {
         place.refused(program::alone().args(command.split(' ')), code, words);
     }
 }
+
+#[test]
+fn models_that_cannot_be_used() {
+    let (place, launcher) = (Place::new(), program::launcher());
+    program::train(None, 1, &place.path("good.h5"), &place.path("run"), SHORT);
+    program::generate(&place.path("wider.h5"), 60, 6, 3, 12);
+    program::generate(&place.path("finer.h5"), 60, 5, 4, 12);
+    let model = std::fs::read(place.path("run/model.h5")).unwrap();
+    place.write("half.h5", &model[..model.len() / 2]);
+    place.write("taken.h5", "mine");
+    let cases: [(&str, i32, &[&str]); 9] = [
+        ("run/model.h5 wider.h5 new.h5", DATA, &["does not fit", "5 features", "6"]),
+        ("run/model.h5 finer.h5 new.h5", DATA, &["does not fit", "3 classes", "4"]),
+        ("missing.h5 good.h5 new.h5", DATA, &["missing.h5", "cannot open"]),
+        ("half.h5 good.h5 new.h5", DATA, &["half.h5"]),
+        ("good.h5 good.h5 new.h5", DATA, &["good.h5", "gamlp-model", "model.h5"]),
+        ("run/model.h5 missing.h5 new.h5", DATA, &["missing.h5", "cannot open"]),
+        ("run/model.h5 good.h5 taken.h5", USAGE, &["taken.h5", "--overwrite"]),
+        ("run/model.h5 good.h5 good.h5 --overwrite", USAGE, &["good.h5", "replace"]),
+        ("run/model.h5 good.h5 no/such/folder.h5", USAGE, &["folder"]),
+    ];
+    for (arguments, code, words) in cases {
+        let mut parts = arguments.split(' ');
+        let mut next = || parts.next().unwrap();
+        let mut flags = vec!["predict", "--model", next(), "--data", next(), "--output", next()];
+        flags.extend(parts);
+        place.refused(program::alone().args(&flags), code, words);
+        if launcher.is_some() {
+            place.refused(program::on_ranks(launcher.as_ref(), 3).args(&flags), code, words);
+        }
+    }
+}
