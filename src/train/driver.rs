@@ -48,18 +48,13 @@ pub fn train<T: Real>(
     let (problem, workers) = agree(communicator, &policy, "set-up", set_up, SetUpError::describe)?;
     let alike = handshake(settings, &problem, communicator, &policy)?;
     agree(communicator, &policy, "handshake", alike, SetUpError::describe)?;
-    let folder = match communicator.rank() {
-        0 => OutputFolder::create(&settings.output, options.overwrite, &settings.spelled_out(&problem.split))
-            .map(Some)
-            .map_err(SetUpError::from),
-        _ => Ok(None),
-    };
-    let folder = agree(communicator, &policy, "output folder", folder, SetUpError::describe)?;
     let mut screen = options.screen;
     let hosts = hosts(communicator, &policy)?;
     screen.banner(communicator, &hosts, &problem, settings);
-    let mut run = Run::<T>::new(settings, communicator, &policy, &problem, workers, folder, screen, start);
-    run.all_stages()
+    let mut run = Run::<T>::new(settings, communicator, &policy, &problem, workers, screen, start);
+    let first = run.first_layer()?;
+    run.open_folder(options.overwrite)?;
+    run.all_stages(first)
 }
 
 /// Whether this rank runs the same program with the same settings on the same data as rank 0; names what differs.
@@ -130,7 +125,6 @@ impl<'a, T: Real> Run<'a, T> {
         policy: &'a WaitPolicy,
         problem: &'a Problem,
         workers: Workers,
-        folder: Option<OutputFolder>,
         screen: Screen,
         start: Instant,
     ) -> Self {
@@ -142,7 +136,7 @@ impl<'a, T: Real> Run<'a, T> {
             problem,
             workers,
             workspace: Workspace::new(),
-            folder,
+            folder: None,
             screen,
             exchange: Exchange::new(communicator, policy),
             blocks: NodeBlocks::new(problem.train_labels.len(), settings.block_nodes),
@@ -169,9 +163,27 @@ impl<'a, T: Real> Run<'a, T> {
         }
     }
 
-    fn all_stages(&mut self) -> Result<Outcome, TrainError> {
+    /// Layer 1 on rank 0, which alone reads edges and features; every rank learns whether they can be used.
+    fn first_layer(&mut self) -> Result<Option<LayerWeights<T>>, TrainError> {
         let built = if self.communicator.rank() == 0 { self.build_input().map(Some) } else { Ok(None) };
-        let first = agree(self.communicator, self.policy, "features", built, SetUpError::describe)?;
+        Ok(agree(self.communicator, self.policy, "features", built, SetUpError::describe)?)
+    }
+
+    /// Makes the output folder once all data have been read: wrong data replace no earlier run.
+    fn open_folder(&mut self, overwrite: bool) -> Result<(), TrainError> {
+        let settings = self.settings;
+        let folder = match self.communicator.rank() {
+            0 => {
+                let used = settings.spelled_out(&self.problem.split);
+                OutputFolder::create(&settings.output, overwrite, &used).map(Some).map_err(SetUpError::from)
+            }
+            _ => Ok(None),
+        };
+        self.folder = agree(self.communicator, self.policy, "output folder", folder, SetUpError::describe)?;
+        Ok(())
+    }
+
+    fn all_stages(&mut self, first: Option<LayerWeights<T>>) -> Result<Outcome, TrainError> {
         let mut held: Vec<LayerWeights<T>> = first.into_iter().collect();
         self.training = Instant::now();
         let mut before: Option<(Plan, StageShape, RunState<T>)> = None;

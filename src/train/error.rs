@@ -60,7 +60,7 @@ impl SetUpError {
                 }
             }
             SetUpError::Ranks(_)
-            | SetUpError::Output(OutputError::Occupied { .. })
+            | SetUpError::Output(OutputError::Occupied { .. } | OutputError::NotAFolder { .. })
             | SetUpError::Disagreement { .. } => 2,
             SetUpError::Output(_) | SetUpError::Threads { .. } | SetUpError::Model(_) => 1,
         };
