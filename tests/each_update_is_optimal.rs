@@ -294,7 +294,9 @@ fn gradient_p_and_w_are_skipped_where_they_vanish() {
     let Weights::Hidden(w) = &mut case.layer.weights else { unreachable!() };
     w.fill(0.0);
     for (block, edge) in case.layer.blocks.iter_mut().zip(&mut case.below.blocks) {
-        (block.m.fill(0.0), edge.p.fill(0.0), edge.q.fill(0.0), edge.u.fill(0.0));
+        for matrix in [&mut block.m, &mut edge.p, &mut edge.q, &mut edge.u] {
+            matrix.fill(0.0);
+        }
     }
     assert_eq!(case.gradient_step_p(), PStep::default());
     assert_eq!(case.gradient_step_w(), 0.0);
