@@ -49,7 +49,7 @@ impl Screen {
         }
         let ranks = communicator.size();
         self.line(format_args!(
-            "pdadmm-g {} - pdADMM-G over {}",
+            "pdadmm-g {} - pdADMM-G; {}",
             env!("CARGO_PKG_VERSION"),
             communicator.library()
         ));
