@@ -112,13 +112,19 @@ pub struct RawSettings {
     /// ν stops growing here [default: 1]
     #[arg(long, value_name = "NU", help_heading = "Algorithm")]
     pub nu_max: Option<f64>,
-    /// Weight decay μ [default: 0.01]
+    /// ν at the start of the second and later stages [default: 0.1, or --nu-max if that is smaller]
+    #[arg(long, value_name = "NU", help_heading = "Algorithm")]
+    pub nu_restart: Option<f64>,
+    /// Weight decay μ of the first and the last layer [default: 0.01]
     #[arg(long, help_heading = "Algorithm")]
     pub mu: Option<f64>,
-    /// Proximal term of the exact W, as a share of the mean eigenvalue of ν p pᵀ [default: 0.001]
+    /// Weight decay μ of the layers between [default: 0]
+    #[arg(long, value_name = "MU", help_heading = "Algorithm")]
+    pub mu_hidden: Option<f64>,
+    /// Proximal term of the exact W of layers without decay, as a share of the mean eigenvalue of ν p pᵀ [default: 0.1]
     #[arg(long, value_name = "SHARE", help_heading = "Algorithm")]
     pub proximal: Option<f64>,
-    /// Dropout rate on the inputs of layer 1, in closed form [default: 0]
+    /// Dropout rate on the inputs of layer 1, in closed form [default: 0.2]
     #[arg(long, value_name = "RATE", help_heading = "Algorithm")]
     pub dropout: Option<f64>,
     /// How p and W are solved [default: auto]
@@ -187,8 +193,12 @@ pub struct Settings {
     pub penalty_growth: f64,
     /// Largest ν.
     pub nu_max: f64,
-    /// μ.
+    /// ν at the start of later stages.
+    pub nu_restart: f64,
+    /// μ of the first and the last layer.
     pub mu: f64,
+    /// μ of the layers between.
+    pub mu_hidden: f64,
     /// ϑ.
     pub proximal: f64,
     /// Dropout rate on the inputs of layer 1.
@@ -276,9 +286,36 @@ impl RawSettings {
     pub fn over(self, file: Self) -> Self {
         macro_rules! first { ($($field:ident),* $(,)?) => { Self { $($field: self.$field.or(file.$field)),* } } }
         first!(
-            data, output, split, operators, feature_norm, layers, neurons, stages, precision, seed, iterations,
-            rho, nu, penalties, penalty_growth, nu_max, mu, proximal, dropout, subproblem, tolerance, quantize,
-            bits, levels, evaluate_every, threads, block_nodes, comm_timeout,
+            data,
+            output,
+            split,
+            operators,
+            feature_norm,
+            layers,
+            neurons,
+            stages,
+            precision,
+            seed,
+            iterations,
+            rho,
+            nu,
+            penalties,
+            penalty_growth,
+            nu_max,
+            nu_restart,
+            mu,
+            mu_hidden,
+            proximal,
+            dropout,
+            subproblem,
+            tolerance,
+            quantize,
+            bits,
+            levels,
+            evaluate_every,
+            threads,
+            block_nodes,
+            comm_timeout,
         )
     }
 
@@ -351,6 +388,16 @@ impl RawSettings {
                 "--nu {nu} is above --nu-max {nu_max}: raise --nu-max or use --penalties fixed"
             )));
         }
+        let nu_restart = match penalties {
+            // Fixed penalties are fixed over all stages.
+            PenaltyRule::Fixed => self.nu_restart.unwrap_or(nu),
+            PenaltyRule::Adaptive => self.nu_restart.unwrap_or(nu_max.min(0.1)),
+        };
+        if penalties == PenaltyRule::Adaptive && nu_restart > nu_max {
+            return Err(SettingsError::Contradiction(format!(
+                "--nu-restart {nu_restart} is above --nu-max {nu_max}: raise --nu-max or use --penalties fixed"
+            )));
+        }
         let settings = Settings {
             data: self.data.ok_or(SettingsError::Missing("data"))?,
             output: self.output.ok_or(SettingsError::Missing("output"))?,
@@ -368,9 +415,11 @@ impl RawSettings {
             penalties,
             penalty_growth: number("penalty-growth", self.penalty_growth.unwrap_or(10.0), 1.0, 1e6)?,
             nu_max: number("nu-max", nu_max, 1e-12, 1e12)?,
+            nu_restart: number("nu-restart", nu_restart, 1e-12, 1e12)?,
             mu: number("mu", self.mu.unwrap_or(0.01), 0.0, 1e12)?,
-            proximal: number("proximal", self.proximal.unwrap_or(1e-3), 0.0, 1e6)?,
-            dropout: number("dropout", self.dropout.unwrap_or(0.0), 0.0, 0.99)?,
+            mu_hidden: number("mu-hidden", self.mu_hidden.unwrap_or(0.0), 0.0, 1e12)?,
+            proximal: number("proximal", self.proximal.unwrap_or(0.1), 0.0, 1e6)?,
+            dropout: number("dropout", self.dropout.unwrap_or(0.2), 0.0, 0.99)?,
             subproblem: self.subproblem.unwrap_or(Subproblem::Auto),
             tolerance,
             quantize,
@@ -384,12 +433,14 @@ impl RawSettings {
             },
             comm_timeout: self.comm_timeout.unwrap_or(3600),
         };
-        if settings.mu == 0.0 && settings.proximal == 0.0 && settings.dropout == 0.0
+        let hidden_is_free = settings.mu_hidden == 0.0 && settings.layers > 2;
+        if (settings.mu == 0.0 || hidden_is_free)
+            && settings.proximal == 0.0
             && settings.subproblem != Subproblem::Gradient
         {
             return Err(SettingsError::Contradiction(
-                "--mu 0 with --proximal 0 leaves the exact W undetermined: raise one of them or use \
-                 --subproblem gradient"
+                "--proximal 0 leaves the exact W of layers without decay undetermined: raise it, give all layers \
+                 decay (--mu, --mu-hidden), or use --subproblem gradient"
                     .into(),
             ));
         }
@@ -419,7 +470,9 @@ impl Settings {
             penalties: Some(self.penalties),
             penalty_growth: adaptive.then_some(self.penalty_growth),
             nu_max: adaptive.then_some(self.nu_max),
+            nu_restart: Some(self.nu_restart),
             mu: Some(self.mu),
+            mu_hidden: Some(self.mu_hidden),
             proximal: Some(self.proximal),
             dropout: Some(self.dropout),
             subproblem: Some(self.subproblem),

@@ -5,7 +5,9 @@
 use ndarray::{Array1, Array2};
 
 use super::{Boundary, BoundaryBlock, Layer, LayerBlock, Penalties, Weights, Workspace, spectral};
-use crate::linalg::elements::{flat_vector, frobenius2, larger, peak, rows, rows_mut, sum_squares, sum2};
+use crate::linalg::elements::{
+    flat_vector, frobenius2, larger, peak, rows, rows_mut, settle_all, sum_squares, sum2,
+};
 use crate::linalg::factor::FactorError;
 use crate::linalg::{Real, ScalarSum, Workers, product::product};
 use crate::quantize::LevelSet;
@@ -88,6 +90,7 @@ pub fn gradient_finish<T: Real>(
         let (h, wg) = (&h, &wg);
         workers.each(&mut pairs, |i, (block, boundary)| {
             boundary.p.scaled_add(scale, &h[i]);
+            settle_all(&mut boundary.p);
             block.m.scaled_add(scale, &wg[i]);
         });
     }
@@ -194,6 +197,7 @@ pub fn exact_finish<T: Real>(
             }
         }
         product(T::one(), &**h, &inverse, T::zero(), p);
+        settle_all(p);
     });
     workspace.give_blocks(h);
     Ok(PStep::default())

@@ -6,7 +6,7 @@ use super::p::{residual, target};
 use super::penalties::WeightPenalty;
 use super::state::FirstLayer;
 use super::{Boundary, Layer, LayerBlock, Penalties, Weights, Workspace};
-use crate::linalg::elements::frobenius2;
+use crate::linalg::elements::{frobenius2, settle_all};
 use crate::linalg::factor::FactorError;
 use crate::linalg::{Real, ScalarSum, Workers, product::product};
 
@@ -60,6 +60,7 @@ pub fn gradient<T: Real>(
         theta = (nu * gp2 + mu * g2) / g2;
         let scale = T::of(-1.0 / theta);
         w.scaled_add(scale, &g);
+        settle_all(w);
         workers.each(blocks, |i, block| block.m.scaled_add(scale, &gp[i]));
     }
     workspace.give(g);
@@ -129,6 +130,7 @@ pub fn exact<T: Real>(
         }
     }
     workspace.give_blocks(t);
+    settle_all(w);
     let w = &*w;
     workers.each(blocks, |i, block| product(T::one(), input(i), &w.t(), T::zero(), &mut block.m));
     Ok(())

@@ -81,3 +81,14 @@ pub fn axpy<T: Real>(alpha: T, x: &[T], y: &mut [T]) {
         *y += alpha * x;
     }
 }
+
+/// x, or 0 where its magnitude is negligible ([`Real::NEGLIGIBLE`]). NaN stays.
+#[inline(always)]
+pub fn settle<T: Real>(x: T) -> T {
+    if x.abs() < T::NEGLIGIBLE { T::zero() } else { x }
+}
+
+/// [`settle`] for every element.
+pub fn settle_all<T: Real>(a: &mut Array2<T>) {
+    flat_mut(a).iter_mut().for_each(|x| *x = settle(*x));
+}

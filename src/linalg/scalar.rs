@@ -24,6 +24,10 @@ pub trait Real:
     + Sync
     + hdf5::H5Type
 {
+    /// Magnitudes below this become 0 in state variables: the product of two of them would be subnormal, and
+    /// subnormal operands slow a product down up to a hundredfold.
+    const NEGLIGIBLE: Self;
+
     /// The nearest value of this type.
     fn of(x: f64) -> Self;
     /// The same value in double precision.
@@ -41,8 +45,10 @@ pub trait Real:
 }
 
 macro_rules! real {
-    ($t:ty) => {
+    ($t:ty, $negligible:literal) => {
         impl Real for $t {
+            const NEGLIGIBLE: Self = $negligible;
+
             #[inline(always)]
             fn of(x: f64) -> Self {
                 x as $t
@@ -61,5 +67,5 @@ macro_rules! real {
     };
 }
 
-real!(f32);
-real!(f64);
+real!(f32, 1e-19);
+real!(f64, 1e-150);

@@ -273,8 +273,11 @@ impl<'a> Exchange<'a> {
         let start = Instant::now();
         let expected = Self::header(kind, l, block, iteration, out);
         let rank = self.communicator.rank();
-        decode(&message, &expected, flat_mut(out))
-            .map_err(|source| ExchangeError::Message { rank, peer: from, source })?;
+        decode(&message, &expected, flat_mut(out)).map_err(|source| ExchangeError::Message {
+            rank,
+            peer: from,
+            source,
+        })?;
         self.spare.push(message);
         self.seconds.decode += start.elapsed().as_secs_f64();
         Ok(())

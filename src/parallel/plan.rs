@@ -42,7 +42,8 @@ impl StageShape {
     /// dimensions; every layer takes one product of an evaluation in `evaluate_every` iterations.
     pub fn cost(&self, l: usize) -> f64 {
         let (inputs, outputs) = (self.width(l - 1) as f64, self.width(l) as f64);
-        let (nodes, evaluated) = (self.nodes as f64, self.evaluated as f64 / self.evaluate_every.max(1) as f64);
+        let (nodes, evaluated) =
+            (self.nodes as f64, self.evaluated as f64 / self.evaluate_every.max(1) as f64);
         let (inputs, products) = if l == 1 { (inputs.min(nodes), 2.0) } else { (inputs, 4.0) };
         2.0 * inputs * outputs * (products * nodes + evaluated) + ELEMENT_COST * nodes * outputs
     }

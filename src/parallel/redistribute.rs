@@ -49,10 +49,13 @@ pub fn redistribute<T: Real>(
             && owner != rank
         {
             let (outputs, inputs) = (new.stage.width(l), new.stage.width(l - 1));
-            receives.push((l, [
-                post_receive::<T>(communicator, owner, outputs * inputs)?,
-                post_receive::<T>(communicator, owner, outputs)?,
-            ]));
+            receives.push((
+                l,
+                [
+                    post_receive::<T>(communicator, owner, outputs * inputs)?,
+                    post_receive::<T>(communicator, owner, outputs)?,
+                ],
+            ));
         }
     }
     let mut sends = Vec::new();
@@ -72,7 +75,9 @@ pub fn redistribute<T: Real>(
                 let mut message = Vec::new();
                 encode_raw(&header(l, part, rows, cols), values, &mut message)
                     .map_err(|source| ExchangeError::Message { rank, peer: to, source })?;
-                sends.push(communicator.post_send(to, Kind::Weights as u16, message)?.named("weights of a layer"));
+                sends.push(
+                    communicator.post_send(to, Kind::Weights as u16, message)?.named("weights of a layer"),
+                );
             }
         }
     }
@@ -125,7 +130,9 @@ fn post_receive<T: Real>(
     elements: usize,
 ) -> Result<Pending, ExchangeError> {
     let longest = raw_message_len::<T>(elements);
-    Ok(communicator.post_receive(from, Kind::Weights as u16, Vec::new(), longest)?.named("weights of a layer"))
+    Ok(communicator
+        .post_receive(from, Kind::Weights as u16, Vec::new(), longest)?
+        .named("weights of a layer"))
 }
 
 fn receive<T: Real>(
@@ -137,8 +144,11 @@ fn receive<T: Real>(
 ) -> Result<Array2<T>, ExchangeError> {
     let message = wait_bytes(communicator, pending, policy)?;
     let mut matrix = Array2::zeros((expected.rows as usize, expected.cols as usize));
-    decode(&message, &expected, flat_mut(&mut matrix))
-        .map_err(|source| ExchangeError::Message { rank: communicator.rank(), peer: from, source })?;
+    decode(&message, &expected, flat_mut(&mut matrix)).map_err(|source| ExchangeError::Message {
+        rank: communicator.rank(),
+        peer: from,
+        source,
+    })?;
     Ok(matrix)
 }
 
@@ -165,7 +175,8 @@ pub fn gather_layer<T: Real>(
             Ok(Some((w, Array1::from_iter(b))))
         }
         (false, true, Some((w, b))) => {
-            let parts = [(w.nrows(), w.ncols(), flat(&w)), (1, b.len(), crate::linalg::elements::flat_vector(&b))];
+            let parts =
+                [(w.nrows(), w.ncols(), flat(&w)), (1, b.len(), crate::linalg::elements::flat_vector(&b))];
             for (part, (rows, cols, values)) in parts.into_iter().enumerate() {
                 let mut message = Vec::new();
                 encode_raw(&header(l, part, rows, cols), values, &mut message)

@@ -13,5 +13,5 @@ pub use message::{
     Expected, Form, HEADER_LEN, Header, Kind, MessageError, Problem, decode, encode_packed, encode_raw,
     packed_message_len, raw_message_len,
 };
-pub use ranges::PowerRange;
 pub use pack::{PackError, pack, packed_len, unpack};
+pub use ranges::PowerRange;

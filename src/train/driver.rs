@@ -8,7 +8,9 @@ use thiserror::Error;
 use super::best::{BestTracker, Evaluation};
 use super::evaluate::{EvaluatedNodes, Scores, Snapshot, evaluate};
 use super::input::{self, EvaluatedInput};
-use super::output::{Accuracy, BestSummary, BytesSummary, HistoryRow, OutputError, OutputFolder, SecondsSummary, Summary};
+use super::output::{
+    Accuracy, BestSummary, BytesSummary, HistoryRow, OutputError, OutputFolder, SecondsSummary, Summary,
+};
 use super::problem::Problem;
 use super::reduction::{Contribution, Reduced, contribute, take_apart};
 use super::schedule::Schedule;
@@ -81,7 +83,13 @@ fn chain(error: &dyn std::error::Error) -> String {
 impl SetUpError {
     fn describe(&self) -> (u8, String) {
         let code = match self {
-            SetUpError::Data(error) => if error.is_usage() { 2 } else { 3 },
+            SetUpError::Data(error) => {
+                if error.is_usage() {
+                    2
+                } else {
+                    3
+                }
+            }
             SetUpError::Ranks(_) | SetUpError::Output(OutputError::Occupied { .. }) => 2,
             SetUpError::Output(_) | SetUpError::Threads { .. } | SetUpError::Model(_) => 1,
         };
@@ -351,6 +359,12 @@ impl<'a, T: Real> Run<'a, T> {
         let adjacency = renormalised_adjacency::<T>(&file.adjacency()?);
         let features = file.features()?;
         let nodes = self.problem.evaluated_nodes();
+        let mean_square = (settings.dropout > 0.0).then(|| {
+            let trained = &nodes[..self.blocks.nodes()];
+            let trained =
+                Augmentation::new(&adjacency, &features, &settings.operators, settings.feature_norm, trained);
+            input::mean_column_square(&trained, &self.workers)
+        });
         let augmentation =
             Augmentation::new(&adjacency, &features, &settings.operators, settings.feature_norm, &nodes);
         let w0 = stage::random_first_weights(settings.seed, settings.neurons, augmentation.width());
@@ -360,7 +374,7 @@ impl<'a, T: Real> Run<'a, T> {
             &self.blocks,
             &self.evaluated.blocks,
             w0,
-            (settings.dropout > 0.0).then_some(input::NORM_FLOOR),
+            mean_square,
             &self.workers,
         );
         self.input = Some(built.evaluated);
@@ -368,13 +382,16 @@ impl<'a, T: Real> Run<'a, T> {
         Ok(LayerWeights { index: 1, weights: built.weights, b: Array1::zeros(settings.neurons) })
     }
 
-    fn weight_penalty(&self, l: usize) -> WeightPenalty {
-        let kappa = self.settings.dropout / (1.0 - self.settings.dropout);
-        WeightPenalty {
-            mu: self.settings.mu,
-            theta_prox: self.settings.proximal,
-            kappa: if l == 1 { kappa } else { 0.0 },
-        }
+    /// Regularisers of W_l: decay (and dropout) on the first and the last layer, decay or a proximal term on hidden ones.
+    ///
+    /// Decay on every layer collapses deep stacks; hidden layers that start at the identity keep what they have
+    /// learnt under a proximal term.
+    fn weight_penalty(&self, l: usize, layers: usize) -> WeightPenalty {
+        let Settings { mu, mu_hidden, proximal, dropout, .. } = *self.settings;
+        let mu = if l == 1 || l == layers { mu } else { mu_hidden };
+        let kappa = if l == 1 { dropout / (1.0 - dropout) } else { 0.0 };
+        let is_determined = mu > 0.0 || kappa > 0.0;
+        WeightPenalty { mu, theta_prox: if is_determined { 0.0 } else { proximal }, kappa }
     }
 
     /// One stage from its forward pass to its last row of history.
@@ -388,17 +405,18 @@ impl<'a, T: Real> Run<'a, T> {
         let rank = self.communicator.rank();
         let run = plan.layers_of(rank);
         let below = run.as_ref().and_then(|run| (*run.start() > 1).then(|| plan.owner(run.start() - 1)));
-        let above = run.as_ref().and_then(|run| (*run.end() < shape.layers).then(|| plan.owner(run.end() + 1)));
+        let above =
+            run.as_ref().and_then(|run| (*run.end() < shape.layers).then(|| plan.owner(run.end() + 1)));
         let holds_last = run.as_ref().is_some_and(|run| *run.end() == shape.layers);
         let labels = holds_last
             .then(|| self.blocks.ranges().map(|rows| self.problem.train_labels[rows].to_vec()).collect());
-        let penalty = |l| self.weight_penalty(l);
+        let penalty = |l| self.weight_penalty(l, shape.layers);
         let mut state = stage::empty_state(held, shape, &self.blocks, penalty, labels);
         self.exchange.begin_stage(below, above);
         self.start_forward(&mut state, shape)?;
 
         let idle = WaitPolicy::new().with_deadline(Duration::from_secs(self.settings.comm_timeout)).patient();
-        let mut schedule = Schedule::new(self.settings);
+        let mut schedule = Schedule::new(self.settings, number == 1);
         let mut best = BestTracker::new();
         let mut pending: Option<PendingRow> = None;
         let mut previous = None;
@@ -451,9 +469,11 @@ impl<'a, T: Real> Run<'a, T> {
             &self.workers,
             |below| {
                 let l = below.index;
-                below.blocks.iter_mut().enumerate().try_for_each(|(k, block)| {
-                    exchange.borrow_mut().receive_activations(l, k, &mut block.p)
-                })
+                below
+                    .blocks
+                    .iter_mut()
+                    .enumerate()
+                    .try_for_each(|(k, block)| exchange.borrow_mut().receive_activations(l, k, &mut block.p))
             },
             |above| {
                 above.blocks.iter().enumerate().try_for_each(|(k, block)| {
@@ -483,7 +503,11 @@ impl<'a, T: Real> Run<'a, T> {
         let sets = |wanted: bool, ranges: &[PowerRange]| match (wanted, &self.settings.levels) {
             (false, _) => Ok(None),
             (true, Some(levels)) => Ok(Some(vec![levels.clone(); ranges.len()])),
-            (true, None) => ranges.iter().map(|range| range.levels(self.settings.bits)).collect::<Result<_, _>>().map(Some),
+            (true, None) => ranges
+                .iter()
+                .map(|range| range.levels(self.settings.bits))
+                .collect::<Result<_, _>>()
+                .map(Some),
         };
         let quantize = self.settings.quantize;
         Ok((sets(quantize.p(), &self.p_ranges)?, sets(quantize.q(), &self.q_ranges)?))
@@ -686,7 +710,9 @@ impl<'a, T: Real> Run<'a, T> {
         }
         let saved = match &self.folder {
             None => Ok(()),
-            Some(folder) => self.model(layers, evaluation).and_then(|model| model.save(&folder.file(name), true)),
+            Some(folder) => {
+                self.model(layers, evaluation).and_then(|model| model.save(&folder.file(name), true))
+            }
         };
         let saved = saved.map_err(SetUpError::from);
         Ok(agree(self.communicator, self.policy, name, saved, SetUpError::describe)?)

@@ -1,16 +1,18 @@
 //! The input of layer 1: augmented features of the training nodes, and what evaluation needs of the others.
 
+use std::convert::Infallible;
+
 use ndarray::{Array2, s};
 
+use crate::admm::Weights;
 use crate::admm::first_layer::DualWeights;
 use crate::admm::state::FirstLayer;
-use crate::admm::Weights;
 use crate::graph::Augmentation;
 use crate::linalg::{NodeBlocks, Real, Workers, product::product};
 
 /// With dropout, the share of the mean ‖x_j‖² that is added to every ‖x_j‖²: a feature that is all but absent from
 /// the training nodes would otherwise be scaled up without bound.
-pub const NORM_FLOOR: f64 = 0.1;
+pub const NORM_FLOOR: f64 = 2.0;
 
 /// Layer 1's weights with their input, and the features of the evaluated nodes in the form that suits them.
 #[derive(Debug)]
@@ -36,7 +38,9 @@ impl<T: Real> EvaluatedInput<T> {
     /// X W_1ᵀ of block `i`, nodes × n_1.
     pub fn times_weights(&self, i: usize, weights: WeightsView<'_, T>, out: &mut Array2<T>) {
         match (self, weights) {
-            (EvaluatedInput::Plain(x), WeightsView::Plain(w)) => product(T::one(), &x[i], &w.t(), T::zero(), out),
+            (EvaluatedInput::Plain(x), WeightsView::Plain(w)) => {
+                product(T::one(), &x[i], &w.t(), T::zero(), out)
+            }
             (EvaluatedInput::Dual(blocks), WeightsView::Dual { c, d }) => {
                 let (gram, a0) = &blocks[i];
                 out.assign(a0);
@@ -65,15 +69,17 @@ pub enum WeightsView<'a, T> {
 ///
 /// `augmentation` is for the rows training ++ validation ++ test, of which the first `nodes` are trained on.
 /// `w0` is the start of W_1 (n_1 × n_0) for unscaled unit-variance inputs; it is multiplied by the inverse of the
-/// root mean square norm of a node's features. With `floor` (dropout), feature j is divided by
-/// sqrt(‖x_j‖² + floor · mean ‖x‖²) over the training nodes, and one that no training node has becomes 0.
+/// root mean square norm of a node's features. With dropout, `mean_square` is what [`mean_column_square`] gives, and
+/// feature j is divided by sqrt(‖x_j‖² + [`NORM_FLOOR`] · mean_square): dropout in closed form adds
+/// ν κ/2 Σ_j ‖x_j‖² ‖W_:j‖², which this scaling turns into plain ridge, so that one inverse serves all layers' rows.
+/// A feature that no training node has becomes 0.
 pub fn build<T: Real>(
     augmentation: &Augmentation<'_, T>,
     nodes: usize,
     blocks: &NodeBlocks,
     evaluated: &NodeBlocks,
     mut w0: Array2<T>,
-    floor: Option<f64>,
+    mean_square: Option<f64>,
     workers: &Workers,
 ) -> Input<T> {
     let (n0, n1, d) = (augmentation.width(), w0.nrows(), augmentation.feature_count());
@@ -82,17 +88,20 @@ pub fn build<T: Real>(
     let mut gram = Array2::<T>::zeros(if dual { (evaluated.nodes(), nodes) } else { (0, 0) });
     let mut a0 = Array2::<T>::zeros(if dual { (evaluated.nodes(), n1) } else { (0, 0) });
     let mut column_scale = vec![T::one(); n0];
-    let mean_square = floor.map(|floor| floor * mean_column_square(augmentation, nodes, workers));
-    let done: Result<(), std::convert::Infallible> = augmentation.for_each_block(workers, |block| {
+    let done: Result<(), Infallible> = augmentation.for_each_block(workers, |block| {
         for (k, part) in block.parts.iter().enumerate() {
             let columns = k * d + block.columns.start..k * d + block.columns.end;
             let mut part = part.clone();
-            if let Some(floor) = mean_square {
+            if let Some(mean_square) = mean_square {
                 let squares = column_squares(&part, nodes);
                 for ((scale, square), mut column) in
                     column_scale[columns.clone()].iter_mut().zip(squares).zip(part.columns_mut())
                 {
-                    *scale = T::of(if square > 0.0 { 1.0 / (square + floor).sqrt() } else { 0.0 });
+                    *scale = T::of(if square > 0.0 {
+                        1.0 / (square + NORM_FLOOR * mean_square).sqrt()
+                    } else {
+                        0.0
+                    });
                     column.mapv_inplace(|x| x * *scale);
                 }
             }
@@ -123,11 +132,19 @@ pub fn build<T: Real>(
         let parts = cut(&gram, evaluated).into_iter().zip(cut(&a0, evaluated)).collect();
         let own = |a: &Array2<T>| a.slice(s![..nodes, ..]).to_owned();
         let weights = DualWeights::with_products(x, w0, own(&gram), own(&a0));
-        Input { weights: Weights::Dual(Box::new(weights)), evaluated: EvaluatedInput::Dual(parts), column_scale }
+        Input {
+            weights: Weights::Dual(Box::new(weights)),
+            evaluated: EvaluatedInput::Dual(parts),
+            column_scale,
+        }
     } else {
         let trained = cut(&x.slice(s![..nodes, ..]).to_owned(), blocks);
         let weights = FirstLayer { w: w0, x: trained, gram: None, inverse: None };
-        Input { weights: Weights::First(weights), evaluated: EvaluatedInput::Plain(cut(&x, evaluated)), column_scale }
+        Input {
+            weights: Weights::First(weights),
+            evaluated: EvaluatedInput::Plain(cut(&x, evaluated)),
+            column_scale,
+        }
     }
 }
 
@@ -140,12 +157,12 @@ fn column_squares<T: Real>(part: &Array2<T>, nodes: usize) -> Vec<f64> {
     squares
 }
 
-/// Mean of ‖x_j‖² over the features that some training node has.
-fn mean_column_square<T: Real>(augmentation: &Augmentation<'_, T>, nodes: usize, workers: &Workers) -> f64 {
+/// Mean of ‖x_j‖² over the features that some training node has; `augmentation` is for the training nodes alone.
+pub fn mean_column_square<T: Real>(augmentation: &Augmentation<'_, T>, workers: &Workers) -> f64 {
     let (mut sum, mut count) = (0.0, 0usize);
-    let done: Result<(), std::convert::Infallible> = augmentation.for_each_block(workers, |block| {
+    let done: Result<(), Infallible> = augmentation.for_each_block(workers, |block| {
         for part in block.parts {
-            for square in column_squares(part, nodes) {
+            for square in column_squares(part, part.nrows()) {
                 sum += square;
                 count += usize::from(square > 0.0);
             }

@@ -209,7 +209,8 @@ impl OutputFolder {
         let history_path = path.join("history.csv");
         let history = File::create(&history_path).map_err(|source| fail(&history_path, source))?;
         let folder = Self { path: path.to_owned(), history: Some(csv::Writer::from_writer(history)) };
-        let config = toml::to_string(settings).map_err(|e| fail(&path.join("config.toml"), io::Error::other(e)))?;
+        let config =
+            toml::to_string(settings).map_err(|e| fail(&path.join("config.toml"), io::Error::other(e)))?;
         let config = format!("# All settings of this run as used; usable with train --config.\n{config}");
         folder.write_whole("config.toml", config.as_bytes())?;
         Ok(folder)
@@ -236,8 +237,10 @@ impl OutputFolder {
     /// # Errors
     /// The file cannot be written.
     pub fn write_summary(&self, summary: &Summary) -> Result<(), OutputError> {
-        let text = serde_json::to_string_pretty(summary)
-            .map_err(|e| OutputError::Write { path: self.file("summary.json"), source: io::Error::other(e) })?;
+        let text = serde_json::to_string_pretty(summary).map_err(|e| OutputError::Write {
+            path: self.file("summary.json"),
+            source: io::Error::other(e),
+        })?;
         self.write_whole("summary.json", format!("{text}\n").as_bytes())
     }
 

@@ -45,8 +45,7 @@ impl Problem {
         let labels: Vec<Option<usize>> = sets.iter().flatten().map(class).collect();
         // The file's check refuses training nodes of unknown class.
         let train_labels = labels.iter().take(chosen.train.len()).flatten().copied().collect();
-        let missing =
-            classes_without_training_nodes(&outline.labels, outline.header.num_classes, chosen);
+        let missing = classes_without_training_nodes(&outline.labels, outline.header.num_classes, chosen);
         let mut warnings = Vec::new();
         if !missing.is_empty() {
             let list: Vec<String> = missing.iter().take(20).map(ToString::to_string).collect();

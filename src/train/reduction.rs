@@ -47,7 +47,12 @@ pub struct Contribution {
 }
 
 /// The vector that a rank contributes. Its length depends on the number of layers alone.
-pub fn contribute(layers: usize, reports: &[LayerReport], own: &Contribution, mut slots: Vec<f64>) -> Vec<f64> {
+pub fn contribute(
+    layers: usize,
+    reports: &[LayerReport],
+    own: &Contribution,
+    mut slots: Vec<f64>,
+) -> Vec<f64> {
     slots.clear();
     slots.resize(layers * LAYER_SLOTS + SHARED_SLOTS, 0.0);
     for report in reports {
@@ -119,7 +124,10 @@ mod tests {
         let scores = Scores { correct: [1.0, 2.0, 3.0], loss: [0.5; 3] };
         let own = Contribution { scores: Some(scores), stop_requested: true, ..Contribution::default() };
         let whole = contribute(4, &all, &own, Vec::new());
-        let parts = [contribute(4, &all[..1], &Contribution::default(), vec![1.0]), contribute(4, &all[1..], &own, Vec::new())];
+        let parts = [
+            contribute(4, &all[..1], &Contribution::default(), vec![1.0]),
+            contribute(4, &all[1..], &own, Vec::new()),
+        ];
         let sum: Vec<f64> = parts[0].iter().zip(&parts[1]).map(|(a, b)| a + b).collect();
         assert_eq!(whole, sum);
         let reduced = take_apart(4, &sum);

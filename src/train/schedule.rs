@@ -28,14 +28,19 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// The start of a stage.
-    pub fn new(settings: &Settings) -> Self {
+    /// The start of a stage; a later one starts at `nu_restart`, with ρ in the same proportion.
+    ///
+    /// A deepened network is as good as the one before. From ν = 1e-4 it would be undone in an iteration and
+    /// learnt anew; from the last ν it could hardly move.
+    pub fn new(settings: &Settings, is_first: bool) -> Self {
+        let factor = if is_first { 1.0 } else { settings.nu_restart / settings.nu };
+        let penalties = Penalties { rho: settings.rho * factor, nu: settings.nu * factor };
         Self {
             rule: settings.penalties,
             growth: settings.penalty_growth,
             nu_max: settings.nu_max,
             tolerance: settings.tolerance,
-            penalties: Penalties { rho: settings.rho, nu: settings.nu },
+            penalties,
             last_loss: f64::INFINITY,
             stalls: 0,
             since_change: 0,

@@ -36,9 +36,19 @@ impl Screen {
     }
 
     /// What runs, where and on what.
-    pub fn banner(&mut self, communicator: &dyn Communicator, hosts: &[Host], problem: &Problem, settings: &Settings) {
+    pub fn banner(
+        &mut self,
+        communicator: &dyn Communicator,
+        hosts: &[Host],
+        problem: &Problem,
+        settings: &Settings,
+    ) {
         let ranks = communicator.size();
-        self.line(format_args!("pdadmm-g {} - pdADMM-G over {}", env!("CARGO_PKG_VERSION"), communicator.library()));
+        self.line(format_args!(
+            "pdadmm-g {} - pdADMM-G over {}",
+            env!("CARGO_PKG_VERSION"),
+            communicator.library()
+        ));
         let names: Vec<String> = hosts.iter().map(|h| format!("{} ({})", h.name, h.ranks.len())).collect();
         let threads = settings.threads;
         self.line(format_args!(
@@ -63,7 +73,10 @@ impl Screen {
         let penalties = match settings.penalties {
             PenaltyRule::Fixed => format!("rho {} nu {}, fixed", settings.rho, settings.nu),
             PenaltyRule::Adaptive => {
-                format!("rho {} nu {}, growing x{} to nu {}", settings.rho, settings.nu, settings.penalty_growth, settings.nu_max)
+                format!(
+                    "rho {} nu {}, growing x{} to nu {}",
+                    settings.rho, settings.nu, settings.penalty_growth, settings.nu_max
+                )
             }
         };
         let quantized = match (settings.quantize, &settings.levels) {
@@ -143,9 +156,15 @@ impl Screen {
         let sent = summary.bytes.p + summary.bytes.q;
         let ratio = match (sent, summary.ranks) {
             (0, _) | (_, 1) => "n/a".to_owned(),
-            _ => format!("{:.1} times fewer than p, q and u as float32", summary.bytes.baseline as f64 / sent as f64),
+            _ => format!(
+                "{:.1} times fewer than p, q and u as float32",
+                summary.bytes.baseline as f64 / sent as f64
+            ),
         };
-        self.line(format_args!("sent       {sent} bytes of p and q in {} messages: {ratio}", summary.bytes.messages));
+        self.line(format_args!(
+            "sent       {sent} bytes of p and q in {} messages: {ratio}",
+            summary.bytes.messages
+        ));
         self.line(format_args!(
             "seconds    {:.2} in all, {:.2} training; model in {}",
             summary.seconds.total,
