@@ -108,9 +108,9 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    /// Starts a stage: the ranks that hold the layers below and above this rank's.
-    pub fn begin_stage(&mut self, below: Option<usize>, above: Option<usize>) {
-        (self.below, self.above) = (below, above);
+    /// Starts a stage after `iteration` iterations: the ranks that hold the layers below and above this rank's.
+    pub fn begin_stage(&mut self, below: Option<usize>, above: Option<usize>, iteration: u64) {
+        (self.below, self.above, self.iteration) = (below, above, iteration);
     }
 
     /// Starts an iteration: posts the receives of p from above and of q from below, so that no send waits for one.

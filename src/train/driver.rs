@@ -412,7 +412,7 @@ impl<'a, T: Real> Run<'a, T> {
             .then(|| self.blocks.ranges().map(|rows| self.problem.train_labels[rows].to_vec()).collect());
         let penalty = |l| self.weight_penalty(l, shape.layers);
         let mut state = stage::empty_state(held, shape, &self.blocks, penalty, labels);
-        self.exchange.begin_stage(below, above);
+        self.exchange.begin_stage(below, above, self.iteration);
         self.start_forward(&mut state, shape)?;
 
         let idle = WaitPolicy::new().with_deadline(Duration::from_secs(self.settings.comm_timeout)).patient();

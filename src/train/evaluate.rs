@@ -9,7 +9,7 @@ use super::input::{EvaluatedInput, WeightsView};
 use crate::admm::iteration::RankState;
 use crate::admm::z_last::cross_entropy;
 use crate::admm::{Layer, Weights, Workspace};
-use crate::linalg::elements::{rows, rows_mut};
+use crate::linalg::elements::{flat_vector, rows, rows_mut};
 use crate::linalg::{NodeBlocks, Real, ScalarSum, product::product};
 use crate::parallel::exchange::{Exchange, ExchangeError};
 
@@ -201,7 +201,7 @@ pub fn evaluate<T: Real>(
             }
             let hidden = layer.index < state.depth;
             for row in rows_mut(&mut z) {
-                for (z, &b) in row.iter_mut().zip(&layer.b) {
+                for (z, &b) in row.iter_mut().zip(flat_vector(&layer.b)) {
                     *z += b;
                     if hidden {
                         *z = z.max(T::zero());
