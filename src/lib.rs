@@ -1,5 +1,41 @@
 //! Train deep graph-augmented MLPs (GA-MLP) without backpropagation, by pdADMM-G and pdADMM-G-Q
 //! (arXiv:2105.09837), one layer or a run of layers to each MPI rank.
+//!
+//! Data flows one way: a file ([`dataset`]) becomes operators and augmented features ([`graph`]); ranks hold
+//! layers and exchange p and q ([`parallel`], [`quantize`]); the updates of Algorithm 1 ([`admm`]) run in stages
+//! ([`train`]); what comes out is a model ([`model`]).
+//!
+//! The command `pdadmm-g` is a thin layer over this library. The same run from Rust, in one process:
+//!
+//! ```
+//! use pdadmm_g::dataset::generate::{GenerateSettings, generate};
+//! use pdadmm_g::parallel::SingleProcess;
+//! use pdadmm_g::settings::RawSettings;
+//! use pdadmm_g::train::{RunOptions, Screen, train};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let folder = tempfile::tempdir()?;
+//! let data = folder.path().join("graph.h5");
+//! generate(&GenerateSettings::new(300, 16, 3))?.write(&data, false)?;
+//!
+//! let settings = RawSettings {
+//!     data: Some(data),
+//!     output: Some(folder.path().join("run")),
+//!     stages: Some(vec![2, 4]),
+//!     neurons: Some(16),
+//!     iterations: Some(30),
+//!     ..RawSettings::default()
+//! };
+//! let options = RunOptions { overwrite: false, screen: Screen::silent() };
+//! let outcome = train::<f64>(&settings.check()?, &SingleProcess, options)?;
+//!
+//! assert_eq!(outcome.summary.iterations, 60);
+//! assert!(outcome.summary.best.test > Some(0.5));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Under MPI every rank calls [`train::train`] with the communicator that [`parallel::start`] gives.
 
 pub mod admm;
 pub mod cli;
@@ -8,6 +44,8 @@ pub mod graph;
 pub mod linalg;
 pub mod model;
 pub mod parallel;
+pub mod predict;
 pub mod quantize;
 pub mod settings;
+pub mod storage;
 pub mod train;

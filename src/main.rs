@@ -5,7 +5,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
-use pdadmm_g::cli::{Cli, Command, Failure, dataset, error_chain, train};
+use pdadmm_g::cli::{Cli, Command, Failure, dataset, error_chain, predict, train};
 use pdadmm_g::parallel;
 
 fn main() -> ExitCode {
@@ -23,6 +23,7 @@ fn main() -> ExitCode {
             }
         },
         Command::Train(arguments) => over_ranks(|communicator| train::run(&arguments, communicator)),
+        Command::Predict(arguments) => over_ranks(|communicator| predict::run(&arguments, communicator)),
     }
 }
 

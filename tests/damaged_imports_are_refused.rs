@@ -10,6 +10,7 @@ use pdadmm_g::dataset::import::npy::NumpyArray;
 use pdadmm_g::dataset::import::pickle::Pickle;
 use pdadmm_g::dataset::import::{edge_list, graphsaint, npz, ogb, planetoid};
 use pdadmm_g::dataset::{Dataset, DatasetError, Features, Summary};
+use pdadmm_g::storage::StorageError;
 
 fn text(bytes: &[u8], code: u8, into: &mut Vec<u8>) {
     into.push(code);
@@ -153,7 +154,11 @@ fn cut_off_planetoid_files_are_refused() {
         let others: Vec<_> = good.iter().filter(|(other, _)| other != part).cloned().collect();
         write_planetoid(folder.path(), &others);
         let error = planetoid::import(folder.path(), "tiny").unwrap_err();
-        assert!(matches!(error, DatasetError::Io { .. }) && error.to_string().contains(part), "{error}");
+        assert!(
+            matches!(error, DatasetError::Storage(StorageError::Io { .. }))
+                && error.to_string().contains(part),
+            "{error}"
+        );
     }
 }
 

@@ -6,7 +6,8 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use crate::dataset::generate::{GenerateSettings, generate};
 use crate::dataset::import::{edge_list, graphsaint, npz, ogb, planetoid};
-use crate::dataset::{Dataset, DatasetError, Summary, checksum, refuse_existing};
+use crate::dataset::{Dataset, DatasetError, Summary, checksum};
+use crate::storage::refuse_existing;
 
 /// Make and check data set files.
 #[derive(Debug, Subcommand)]

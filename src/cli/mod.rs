@@ -1,6 +1,7 @@
 //! The command line: one file a subcommand.
 
 pub mod dataset;
+pub mod predict;
 pub mod train;
 
 use clap::{Parser, Subcommand};
@@ -24,6 +25,8 @@ pub enum Command {
     Dataset(dataset::DatasetCommand),
     /// Train a network; start it with mpirun -n R to spread its layers over R ranks
     Train(Box<train::TrainArguments>),
+    /// Predict the class of every node with a trained model; mpirun -n R shares the nodes out over R ranks
+    Predict(predict::PredictArguments),
 }
 
 /// A command that failed: what to print on rank 0 and the code to exit with, the same on every rank.

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use super::error::{Fault, reserve};
 use super::{Dataset, Features, SparseMatrix, Split};
+use crate::storage::{Fault, reserve};
 
 /// Most nodes: indices are kept in 32 bits.
 pub const MAX_NODES: usize = u32::MAX as usize - 1;
@@ -230,7 +230,7 @@ pub(crate) fn splits(splits: &BTreeMap<String, Split>, labels: &[i64]) -> Result
         return Err(Fault::new("/splits", "at least one split", "none")
             .advise("add a group /splits/<name> with data sets train, val and test"));
     }
-    let mut seen: Vec<u8> = super::error::filled("/splits", labels.len(), 0)?;
+    let mut seen: Vec<u8> = crate::storage::filled("/splits", labels.len(), 0)?;
     const PARTS: [&str; 3] = ["train", "val", "test"];
     for (name, split) in splits {
         self::name(&format!("/splits/{name}"), name)?;

@@ -6,9 +6,10 @@ use std::path::Path;
 
 use ndarray::Array2;
 
-use super::error::{DatasetError, Fault, io_error};
-use super::hdf5_source::{CheckedDataSet, Hdf5Source, Kind};
+use super::error::DatasetError;
 use super::{Dataset, Features, SparseMatrix, Split, check};
+use crate::storage::hdf5_source::{Hdf5Source, Kind};
+use crate::storage::{CheckedDataSet, Fault, io_error};
 
 /// Value of the root attribute `format`.
 pub(crate) const FORMAT: &str = "gamlp-graph";
@@ -18,6 +19,9 @@ pub(crate) const FORMAT_VERSION: i64 = 1;
 pub(crate) const CSR_ENCODING: &str = "csr_matrix";
 /// The version of that encoding.
 pub(crate) const CSR_VERSION: &str = "0.1.0";
+
+/// How to come by a file that can be read here.
+const ADVICE: &str = "give a data set file; make one with `pdadmm-g dataset import` or `dataset generate`";
 
 /// What a data set is called and how large it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,7 +62,7 @@ impl DatasetFile {
     /// A file that cannot be read, is not HDF5, is not in this format, or declares sizes that are
     /// impossible.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, DatasetError> {
-        let source = Hdf5Source::open(path.as_ref())?;
+        let source = Hdf5Source::open(path.as_ref(), ADVICE)?;
         let header = read_header(&source)?;
         Ok(DatasetFile { source, header })
     }
@@ -98,14 +102,16 @@ impl DatasetFile {
             let part = |part: &str| -> Result<Vec<usize>, DatasetError> {
                 let indices = source.data_set(&members, &place, part, 1)?;
                 if indices.len() > self.header.nodes {
-                    return Err(source.fault(Fault::new(
-                        format!("{place}/{part}"),
-                        format!("at most {} nodes", self.header.nodes),
-                        format!("{}", indices.len()),
-                    )));
+                    return Err(source
+                        .fault(Fault::new(
+                            format!("{place}/{part}"),
+                            format!("at most {} nodes", self.header.nodes),
+                            format!("{}", indices.len()),
+                        ))
+                        .into());
                 }
-                check::split_part(&format!("{place}/{part}"), &indices.integers()?, self.header.nodes)
-                    .map_err(|fault| source.fault(fault))
+                Ok(check::split_part(&format!("{place}/{part}"), &indices.integers()?, self.header.nodes)
+                    .map_err(|fault| source.fault(fault))?)
             };
             let split = Split {
                 train: part("train")?,
@@ -158,11 +164,9 @@ impl DatasetFile {
         // Lengths are compared before anything is read: the smallest error for the largest lie.
         let (indptr, indices, data) = (part("indptr")?, part("indices")?, part("data")?);
         let disagree = |part: &str, expected: String, found: &CheckedDataSet<'_>| {
-            Err(source.fault(Fault::new(
-                format!("{place}/{part}"),
-                expected,
-                format!("{} entries", found.len()),
-            )))
+            Err(source
+                .fault(Fault::new(format!("{place}/{part}"), expected, format!("{} entries", found.len())))
+                .into())
         };
         if Some(indptr.len()) != shape.0.checked_add(1) {
             return disagree("indptr", format!("{} + 1 entries, one more than nodes", shape.0), &indptr);
@@ -172,8 +176,8 @@ impl DatasetFile {
         }
         let indptr = indptr.integers()?;
         let indices = indices.integers()?;
-        check::compressed_rows(&place, shape, &indptr, &indices, data.floats()?)
-            .map_err(|fault| source.fault(fault))
+        Ok(check::compressed_rows(&place, shape, &indptr, &indices, data.floats()?)
+            .map_err(|fault| source.fault(fault))?)
     }
 
     /// The whole data set.
@@ -245,7 +249,7 @@ pub fn checksum(path: &Path) -> Result<String, DatasetError> {
             Ok(0) => break,
             Ok(read) => read,
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(io_error(path, "read the file")(error)),
+            Err(error) => return Err(io_error(path, "read the file")(error).into()),
         };
         hasher.update(buffer.get(..read).unwrap_or_default());
         length += read as u64;
@@ -255,38 +259,19 @@ pub fn checksum(path: &Path) -> Result<String, DatasetError> {
 
 fn read_header(source: &Hdf5Source) -> Result<Header, DatasetError> {
     let root = source.root();
-    let format = source.text(root, "/", "format").map_err(|error| match error {
-        DatasetError::Invalid { fault, .. } => source.fault(fault.advise(
-            "this is no data set of ours; make one with `pdadmm-g dataset import` or `dataset generate`",
-        )),
-        other => other,
-    })?;
-    if format != FORMAT {
-        return Err(source.fault(
-            Fault::new("attribute format of /", format!("{FORMAT:?}"), format!("{format:?}"))
-                .advise("give a data set file, not a model or another program's file"),
-        ));
-    }
-    let one = |name: &str| -> Result<i64, DatasetError> {
-        Ok(source.integers(root, "/", name, 1)?.first().copied().unwrap_or(-1))
-    };
-    let version = one("format_version")?;
-    if version != FORMAT_VERSION {
-        return Err(source.fault(
-            Fault::new("attribute format_version of /", format!("{FORMAT_VERSION}"), format!("{version}"))
-                .advise("use a version of this program that knows the file's version"),
-        ));
-    }
+    source.check_format(FORMAT, FORMAT_VERSION, ADVICE)?;
     let name = source.text(root, "/", "name")?;
     check::name("attribute name of /", &name).map_err(|fault| source.fault(fault))?;
 
     let [rows, columns] = encoded_shape(source, "adjacency")?;
     if rows != columns {
-        return Err(source.fault(Fault::new(
-            "attribute shape of /adjacency",
-            "a square matrix",
-            format!("{rows} × {columns}"),
-        )));
+        return Err(source
+            .fault(Fault::new(
+                "attribute shape of /adjacency",
+                "a square matrix",
+                format!("{rows} × {columns}"),
+            ))
+            .into());
     }
     let [feature_rows, features] = match source.kind(root, "", "features")? {
         Some(Kind::Group) => encoded_shape(source, "features")?,
@@ -295,8 +280,8 @@ fn read_header(source: &Hdf5Source) -> Result<Header, DatasetError> {
             [data.shape.first(), data.shape.last()].map(|size| size.copied().unwrap_or(0))
         }
     };
-    let num_classes =
-        check::sizes(rows, features, one("num_classes")?).map_err(|fault| source.fault(fault))?;
+    let num_classes = check::sizes(rows, features, source.integer(root, "/", "num_classes")?)
+        .map_err(|fault| source.fault(fault))?;
     // Stored bytes stand behind the labels, so that N is real from here on.
     let labels = source.data_set(root, "", "labels", 1)?;
     let agree = |place: &str, found: usize| {
@@ -321,14 +306,16 @@ fn encoded_shape(source: &Hdf5Source, name: &str) -> Result<[usize; 2], DatasetE
     for (attribute, expected) in [("encoding-type", CSR_ENCODING), ("encoding-version", CSR_VERSION)] {
         let found = source.text(&group, &place, attribute)?;
         if found != expected {
-            return Err(source.fault(
-                Fault::new(
-                    format!("attribute {attribute} of {place}"),
-                    format!("{expected:?}"),
-                    format!("{found:?}"),
+            return Err(source
+                .fault(
+                    Fault::new(
+                        format!("attribute {attribute} of {place}"),
+                        format!("{expected:?}"),
+                        format!("{found:?}"),
+                    )
+                    .advise("store the matrix in compressed rows, as anndata writes a scipy csr_matrix"),
                 )
-                .advise("store the matrix in compressed rows, as anndata writes a scipy csr_matrix"),
-            ));
+                .into());
         }
     }
     let shape = source.integers(&group, &place, "shape", 2)?;

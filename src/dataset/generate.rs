@@ -9,10 +9,11 @@ use rand_chacha::rand_core::Rng;
 use rand_distr::{Distribution, StandardNormal};
 
 use super::check::{MAX_CLASSES, MAX_FEATURES, MAX_NODES};
-use super::error::{DatasetError, filled, reserve};
+use super::error::DatasetError;
 use super::import::edges::undirected;
 use super::split::{Quota, below, draw, generator, shuffle};
 use super::{Dataset, Features};
+use crate::storage::{filled, reserve};
 
 /// Settings of a generated data set.
 #[derive(Debug, Clone, PartialEq)]
@@ -127,7 +128,7 @@ fn real(setting: &'static str, found: f64, low: f64, high: f64) -> Result<(), Da
 /// [`DatasetError::Setting`] where a setting is impossible, and a fault where memory is short.
 pub fn generate(settings: &GenerateSettings) -> Result<Dataset, DatasetError> {
     let quota = settings.validate()?;
-    let in_memory = |fault: super::Fault| fault.in_file(std::path::Path::new(&settings.name));
+    let in_memory = |fault: crate::storage::Fault| fault.in_file(std::path::Path::new(&settings.name));
     let mut generator = generator(settings.seed);
 
     let mut labels: Vec<i64> = reserve("/labels", settings.nodes).map_err(in_memory)?;
@@ -153,7 +154,7 @@ fn edges(
     settings: &GenerateSettings,
     labels: &[i64],
     generator: &mut ChaCha8Rng,
-) -> Result<Vec<(u32, u32)>, super::Fault> {
+) -> Result<Vec<(u32, u32)>, crate::storage::Fault> {
     // A class's nodes in a row, so that a node of the same class is one draw away.
     let mut by_class: Vec<u32> = reserve("edges", labels.len())?;
     by_class.extend(0..labels.len() as u32);
@@ -202,11 +203,15 @@ fn features(
     settings: &GenerateSettings,
     labels: &[i64],
     generator: &mut ChaCha8Rng,
-) -> Result<Array2<f32>, super::Fault> {
+) -> Result<Array2<f32>, crate::storage::Fault> {
     let d = settings.features;
     let too_many = || {
-        super::Fault::new("/features", "a size that fits into memory", format!("{} × {d}", labels.len()))
-            .advise("ask for fewer nodes or features")
+        crate::storage::Fault::new(
+            "/features",
+            "a size that fits into memory",
+            format!("{} × {d}", labels.len()),
+        )
+        .advise("ask for fewer nodes or features")
     };
     let scale = settings.signal / (d as f64).sqrt();
     let means_size = d.checked_mul(settings.classes).ok_or_else(too_many)?;

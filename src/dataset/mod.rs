@@ -8,16 +8,14 @@ pub mod check;
 mod error;
 mod file;
 pub mod generate;
-mod hdf5_source;
 pub mod import;
 pub mod split;
 mod summary;
 mod write;
 
-pub use error::{DatasetError, Fault};
+pub use error::DatasetError;
 pub use file::{DatasetFile, Header, Outline, checksum};
 pub use summary::Summary;
-pub use write::refuse_existing;
 
 /// A sparse matrix in compressed rows: values f32, column indices u32, row pointers usize.
 pub type SparseMatrix = sprs::CsMatI<f32, u32, usize>;

@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use hdf5::types::VarLenUnicode;
-use hdf5::{Group, H5Type, Location};
+use hdf5::{Group, H5Type};
 
-use super::error::{DatasetError, Fault, io_error};
+use super::error::DatasetError;
 use super::file::{CSR_ENCODING, CSR_VERSION, FORMAT, FORMAT_VERSION};
 use super::{Dataset, Features, SparseMatrix};
+use crate::storage::{write_text, write_whole};
 
 /// Data sets from this size on are compressed; below, chunks cost more than they save.
 const COMPRESS_FROM_BYTES: usize = 64 << 10;
@@ -26,35 +26,7 @@ impl Dataset {
     pub fn write(&self, path: impl AsRef<Path>, overwrite: bool) -> Result<(), DatasetError> {
         let path = path.as_ref();
         self.check().map_err(|fault| fault.in_file(path))?;
-        refuse_existing(path, overwrite)?;
-        let folder = match path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(".pdadmm-g-").suffix(".h5");
-        // Temporary files are private by default; a data set has the rights of any other file.
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt;
-            builder.permissions(std::fs::Permissions::from_mode(0o666));
-        }
-        let temporary =
-            builder.tempfile_in(folder).map_err(io_error(folder, "create a file in the folder"))?;
-        self.write_hdf5(temporary.path()).map_err(|source| DatasetError::Hdf5 {
-            path: path.to_path_buf(),
-            place: "while writing".into(),
-            source,
-        })?;
-        temporary.as_file().sync_all().map_err(io_error(path, "write the file"))?;
-        let renamed = if overwrite { temporary.persist(path) } else { temporary.persist_noclobber(path) };
-        match renamed {
-            Ok(_) => Ok(()),
-            Err(error) if !overwrite && error.error.kind() == std::io::ErrorKind::AlreadyExists => {
-                Err(DatasetError::OutputExists { path: path.to_path_buf() })
-            }
-            Err(error) => Err(io_error(path, "write the file")(error.error)),
-        }
+        Ok(write_whole(path, overwrite, |temporary| self.write_hdf5(temporary))?)
     }
 
     fn write_hdf5(&self, path: &Path) -> hdf5::Result<()> {
@@ -93,30 +65,8 @@ impl Dataset {
     }
 }
 
-/// Refuses to go on when the output exists and may not be replaced, before any long work.
-///
-/// # Errors
-/// [`DatasetError::OutputExists`].
-pub fn refuse_existing(path: &Path, overwrite: bool) -> Result<(), DatasetError> {
-    if path.is_dir() {
-        return Err(Fault::new("/", "a file name for the output", "a folder")
-            .advise("give a file name, such as cora.h5")
-            .in_file(path));
-    }
-    if !overwrite && path.symlink_metadata().is_ok() {
-        return Err(DatasetError::OutputExists { path: path.to_path_buf() });
-    }
-    Ok(())
-}
-
 fn signed(numbers: impl Iterator<Item = u64>) -> Vec<i64> {
     numbers.map(|n| i64::try_from(n).unwrap_or(i64::MAX)).collect()
-}
-
-/// Variable-length UTF-8, as h5py writes a `str` and anndata expects it.
-fn write_text(location: &Location, name: &str, text: &str) -> hdf5::Result<()> {
-    let text: VarLenUnicode = text.parse().map_err(|error| hdf5::Error::from(format!("{error}")))?;
-    location.new_attr::<VarLenUnicode>().create(name)?.write_scalar(&text)
 }
 
 fn write_list<T: H5Type>(group: &Group, name: &str, values: &[T]) -> hdf5::Result<()> {

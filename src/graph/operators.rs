@@ -34,6 +34,17 @@ pub enum FeatureNorm {
     Column,
 }
 
+impl FeatureNorm {
+    /// The name it is written by.
+    pub fn name(self) -> &'static str {
+        match self {
+            FeatureNorm::None => "none",
+            FeatureNorm::Row => "row",
+            FeatureNorm::Column => "column",
+        }
+    }
+}
+
 /// Operators that cannot be used.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 #[error(

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use flate2::read::MultiGzDecoder;
 
 use crate::dataset::check;
-use crate::dataset::error::{DatasetError, Fault, io_error};
-use crate::dataset::hdf5_source::DEFLATE_LIMIT;
+use crate::dataset::error::DatasetError;
+use crate::storage::hdf5_source::DEFLATE_LIMIT;
+use crate::storage::{Fault, io_error};
 
 /// A CSV file that is read row by row.
 pub(crate) struct Table {
@@ -31,7 +32,8 @@ impl Table {
         let Some(path) = find(folder, name) else {
             return Err(Fault::new(format!("{name} or {name}.gz"), "a CSV file", "no such file")
                 .advise("give the folder that holds the files of this format")
-                .in_file(folder));
+                .in_file(folder)
+                .into());
         };
         let file = File::open(&path).map_err(io_error(&path, "open the file"))?;
         let length = file.metadata().map_err(io_error(&path, "open the file"))?.len();
@@ -77,7 +79,7 @@ impl Table {
 
     /// An error that names this file.
     pub(crate) fn fault(&self, fault: Fault) -> DatasetError {
-        fault.in_file(&self.path)
+        fault.in_file(&self.path).into()
     }
 
     /// Where the last row stands.

@@ -6,9 +6,10 @@ use std::path::Path;
 
 use super::csv_folder::{Table, find, label, read_features};
 use super::edges::weighted;
-use crate::dataset::error::{DatasetError, Fault, filled};
+use crate::dataset::error::DatasetError;
 use crate::dataset::split::standard_splits;
 use crate::dataset::{Dataset, Features, Split, check};
+use crate::storage::{Fault, filled};
 
 /// Imports a folder. Each file may be gzipped (`.gz`) and may start with a row of column names.
 ///

@@ -1,7 +1,7 @@
 //! From lists of edges and loose rows to tidy compressed rows.
 
 use crate::dataset::SparseMatrix;
-use crate::dataset::error::{Fault, filled, reserve};
+use crate::storage::{Fault, filled, reserve};
 
 /// The adjacency of an unweighted undirected graph: both directions of every pair, no duplicates,
 /// no self loops, weight 1.

@@ -10,8 +10,9 @@ use serde_json::Value;
 use super::npy::{NpzArchive, read_npy};
 use super::npz::{loose_rows, symmetrised};
 use super::{DOWNLOAD_AGAIN, read_bytes};
-use crate::dataset::error::{DatasetError, Fault, filled};
+use crate::dataset::error::DatasetError;
 use crate::dataset::{Dataset, Features, Split, check};
+use crate::storage::{Fault, filled};
 
 /// Imports a folder, with the roles of its nodes as split `public`. Edges of the whole graph
 /// (`adj_full`) are symmetrised; features stay as they are.
@@ -37,7 +38,8 @@ pub fn import(folder: &Path, name: &str) -> Result<Dataset, DatasetError> {
                 format!("shape {:?}", array.shape),
             )
             .advise(DOWNLOAD_AGAIN)
-            .in_file(&path));
+            .in_file(&path)
+            .into());
         }
     };
     let values = array.floats("the array").map_err(|fault| fault.in_file(&path))?;
@@ -62,11 +64,11 @@ pub fn import(folder: &Path, name: &str) -> Result<Dataset, DatasetError> {
 }
 
 fn parse<T: serde::de::DeserializeOwned>(path: &Path, expected: &str) -> Result<T, DatasetError> {
-    serde_json::from_slice(&read_bytes(path)?).map_err(|error| {
+    Ok(serde_json::from_slice(&read_bytes(path)?).map_err(|error| {
         Fault::new(format!("line {}", error.line()), expected, error.to_string())
             .advise(DOWNLOAD_AGAIN)
             .in_file(path)
-    })
+    })?)
 }
 
 /// Classes of nodes; −1 for nodes that the map leaves out.
@@ -82,13 +84,13 @@ fn labels(path: &Path, nodes: usize) -> Result<Vec<i64>, DatasetError> {
         };
         let slot = key.parse().ok().and_then(|node: usize| labels.get_mut(node));
         let Some(slot) = slot else {
-            return Err(wrong(&format!("a node number in 0..{nodes}"), "another one".into()));
+            return Err(wrong(&format!("a node number in 0..{nodes}"), "another one".into()).into());
         };
         *slot = match value.as_i64() {
             Some(class) if class >= -1 => class,
             _ => {
                 let shown: String = value.to_string().chars().take(40).collect();
-                return Err(wrong("one class number", shown));
+                return Err(wrong("one class number", shown).into());
             }
         };
     }

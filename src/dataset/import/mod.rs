@@ -14,14 +14,13 @@ pub mod planetoid;
 
 use std::path::Path;
 
-use super::Fault;
-use super::error::{DatasetError, io_error};
+use crate::storage::{Fault, StorageError, io_error};
 
 /// Largest file that is read into memory as a whole.
 const MAX_FILE_BYTES: u64 = 16 << 30;
 
 /// The content of a file.
-pub(crate) fn read_bytes(path: &Path) -> Result<Vec<u8>, DatasetError> {
+pub(crate) fn read_bytes(path: &Path) -> Result<Vec<u8>, StorageError> {
     let length = std::fs::metadata(path).map_err(io_error(path, "open the file"))?.len();
     if length > MAX_FILE_BYTES {
         return Err(Fault::new(

@@ -6,9 +6,10 @@ use std::fs::File;
 use std::io::{BufReader, Cursor, Read, Seek};
 use std::path::Path;
 
-use super::super::error::{DatasetError, Fault, io_error, reserve};
-use super::super::hdf5_source::DEFLATE_LIMIT;
+use super::super::error::DatasetError;
 use super::DOWNLOAD_AGAIN;
+use crate::storage::hdf5_source::DEFLATE_LIMIT;
+use crate::storage::{Fault, io_error, reserve};
 
 /// Longest header of an array; NumPy itself refuses longer ones by default.
 const MAX_HEADER: usize = 10_000;
@@ -304,7 +305,8 @@ fn parse_header(place: &str, header: &[u8]) -> Result<(Element, bool, bool, Vec<
 pub fn read_npy(path: &Path) -> Result<NumpyArray<'static>, DatasetError> {
     let file = File::open(path).map_err(io_error(path, "open the file"))?;
     let length = file.metadata().map_err(io_error(path, "open the file"))?.len();
-    NumpyArray::read("the array", &mut BufReader::new(file), length).map_err(|fault| fault.in_file(path))
+    Ok(NumpyArray::read("the array", &mut BufReader::new(file), length)
+        .map_err(|fault| fault.in_file(path))?)
 }
 
 /// An open `.npz` archive. Members are read one by one, by name; others are never touched, so that
@@ -320,7 +322,7 @@ impl NpzArchive<BufReader<File>> {
     /// The file cannot be read or is not a zip archive.
     pub fn open(path: &Path) -> Result<Self, DatasetError> {
         let file = File::open(path).map_err(io_error(path, "open the file"))?;
-        NpzArchive::new(BufReader::new(file)).map_err(|fault| fault.in_file(path))
+        Ok(NpzArchive::new(BufReader::new(file)).map_err(|fault| fault.in_file(path))?)
     }
 }
 

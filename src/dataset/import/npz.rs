@@ -6,9 +6,10 @@ use std::path::Path;
 
 use super::edges::{LooseRows, tidy, undirected};
 use super::npy::NpzArchive;
-use crate::dataset::error::{DatasetError, Fault, reserve};
+use crate::dataset::error::DatasetError;
 use crate::dataset::split::standard_splits;
 use crate::dataset::{Dataset, Features, SparseMatrix, check};
+use crate::storage::{Fault, reserve};
 
 /// Imports a file: attributes become 1 where they are above 0, edges are symmetrised without
 /// weights, and ten standard splits are drawn. Members other than `adj_*`, `attr_*` and `labels`
@@ -18,7 +19,7 @@ use crate::dataset::{Dataset, Features, SparseMatrix, check};
 /// A file that cannot be read or lacks a member, or content that makes no data set.
 pub fn import(path: &Path, name: &str) -> Result<Dataset, DatasetError> {
     let mut archive = NpzArchive::open(path)?;
-    read(&mut archive, name).map_err(|fault| fault.in_file(path))
+    Ok(read(&mut archive, name).map_err(|fault| fault.in_file(path))?)
 }
 
 /// Imports an archive in memory.

@@ -6,8 +6,9 @@ use std::path::Path;
 
 use super::csv_folder::{Table, label, read_features, read_nodes};
 use super::edges::undirected;
-use crate::dataset::error::{DatasetError, Fault, io_error};
+use crate::dataset::error::DatasetError;
 use crate::dataset::{Dataset, Features, Split, check};
+use crate::storage::{Fault, io_error};
 
 /// Imports `raw/{edge,node-feat,node-label,num-node-list}.csv.gz` and each `split/<name>/`
 /// `{train,valid,test}.csv.gz`. Directed edges (ogbn-arxiv) are symmetrised, duplicates and self

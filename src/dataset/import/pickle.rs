@@ -11,9 +11,9 @@
 
 use std::borrow::Cow;
 
-use super::super::error::Fault;
 use super::DOWNLOAD_AGAIN;
 use super::pickle_machine::Machine;
+use crate::storage::Fault;
 
 /// A value on the stack: small ones in place, others by their number in the arena.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -8,8 +8,9 @@ use super::edges::{LooseRows, tidy, undirected};
 use super::npy::{Element, NumpyArray};
 use super::pickle::{Item, Object, Pickle};
 use super::{DOWNLOAD_AGAIN, read_bytes};
-use crate::dataset::error::{DatasetError, Fault, filled, reserve};
+use crate::dataset::error::DatasetError;
 use crate::dataset::{Dataset, Features, Split, check};
+use crate::storage::{Fault, filled, reserve};
 
 /// Number of validation nodes that follow the training nodes.
 const VALIDATION_NODES: usize = 500;
@@ -73,7 +74,7 @@ pub fn import(folder: &Path, name: &str) -> Result<Dataset, DatasetError> {
         data.check()?;
         Ok(data)
     };
-    assemble().map_err(|fault| fault.in_file(&path("*")))
+    Ok(assemble().map_err(|fault| fault.in_file(&path("*")))?)
 }
 
 /// Classes of some nodes, from rows with a single 1.

@@ -7,18 +7,18 @@
 
 use std::path::{Path, PathBuf};
 
+use super::checked_data_set::CheckedDataSet;
+use super::error::{Fault, StorageError, io_error};
 use hdf5::filters::Filter;
-use hdf5::types::{FixedAscii, FixedUnicode, FloatSize, TypeDescriptor, VarLenAscii, VarLenUnicode};
+use hdf5::types::{FixedAscii, FixedUnicode, TypeDescriptor, VarLenAscii, VarLenUnicode};
 use hdf5::{Attribute, Group, H5Type, IndexType, IterationOrder, LinkType, Location, LocationType};
-
-use super::error::{DatasetError, Fault, filled, io_error, reserve};
 
 /// Deflate cannot shrink data further than this (zlib's technical details: 1032 to 1).
 pub(crate) const DEFLATE_LIMIT: u64 = 1032;
 /// libhdf5 takes memory for a whole chunk at a time, however little of it is asked for.
 const MAX_CHUNK_BYTES: u64 = 1 << 30;
 /// Longest text attribute that is read.
-const MAX_TEXT: usize = 1024;
+pub(crate) const MAX_TEXT: usize = 1024;
 /// Most links in one group.
 const MAX_LINKS: u64 = 100_000;
 
@@ -28,6 +28,7 @@ pub(crate) struct Hdf5Source {
     path: PathBuf,
     bytes: u64,
     file: hdf5::File,
+    variable_length: bool,
 }
 
 /// What an object in the file is.
@@ -37,34 +38,21 @@ pub(crate) enum Kind {
     DataSet,
 }
 
-/// A data set that has been looked at and may be read.
-#[derive(Debug)]
-pub(crate) struct CheckedDataSet<'a> {
-    source: &'a Hdf5Source,
-    place: String,
-    data: hdf5::Dataset,
-    descriptor: TypeDescriptor,
-    /// Size in each dimension; the product is backed by stored bytes.
-    pub(crate) shape: Vec<usize>,
-}
-
 impl Hdf5Source {
-    /// Opens a file for reading.
-    pub(crate) fn open(path: &Path) -> Result<Self, DatasetError> {
+    /// Opens a file for reading; `advice` says how to come by a file of the kind that is wanted.
+    pub(crate) fn open(path: &Path, advice: &str) -> Result<Self, StorageError> {
         let metadata = std::fs::metadata(path).map_err(io_error(path, "open the file"))?;
         if !metadata.is_file() {
-            return Err(Fault::new("/", "an HDF5 file", "a folder or a device")
-                .advise("give the path of a data set file")
-                .in_file(path));
+            return Err(Fault::new("/", "an HDF5 file", "a folder or a device").advise(advice).in_file(path));
         }
         // Tells "no permission" from "not HDF5", which libhdf5 does not.
         std::fs::File::open(path).map_err(io_error(path, "open the file"))?;
         let file = hdf5::File::open(path).map_err(|error| {
             Fault::new("/", "an HDF5 file", format!("something else or half a file ({})", error))
-                .advise("make one with `pdadmm-g dataset import` or `dataset generate`")
+                .advise(advice)
                 .in_file(path)
         })?;
-        Ok(Hdf5Source { path: path.to_path_buf(), bytes: metadata.len(), file })
+        Ok(Hdf5Source { path: path.to_path_buf(), bytes: metadata.len(), file, variable_length: true })
     }
 
     /// The file's name.
@@ -72,14 +60,44 @@ impl Hdf5Source {
         &self.path
     }
 
+    /// Refuses texts of variable length from here on. libhdf5 (1.10.8) reads them without checking the heap that they
+    /// are in: a damaged file can make it read outside its memory and crash.
+    pub(crate) fn without_variable_length(mut self) -> Self {
+        self.variable_length = false;
+        self
+    }
+
+    /// The root attributes `format` and `format_version` are these.
+    pub(crate) fn check_format(&self, format: &str, version: i64, advice: &str) -> Result<(), StorageError> {
+        let found = self.text(self.root(), "/", "format").map_err(|error| match error {
+            StorageError::Invalid { mut fault, .. } => {
+                fault.expected = format!("{format:?}");
+                self.fault(fault.advise(advice))
+            }
+            other => other,
+        })?;
+        let wrong = |name: &str, expected: String, found: String, advice: &str| {
+            Err(self.fault(Fault::new(format!("attribute {name} of /"), expected, found).advise(advice)))
+        };
+        if found != format {
+            return wrong("format", format!("{format:?}"), format!("{found:?}"), advice);
+        }
+        let found = self.integer(self.root(), "/", "format_version")?;
+        if found != version {
+            let advice = "use a version of this program that knows the file's version";
+            return wrong("format_version", format!("{version}"), format!("{found}"), advice);
+        }
+        Ok(())
+    }
+
     /// Turns a fault into an error that names this file.
-    pub(crate) fn fault(&self, fault: Fault) -> DatasetError {
+    pub(crate) fn fault(&self, fault: Fault) -> StorageError {
         fault.in_file(&self.path)
     }
 
-    fn library(&self, place: &str) -> impl FnOnce(hdf5::Error) -> DatasetError + use<> {
+    pub(super) fn library(&self, place: &str) -> impl FnOnce(hdf5::Error) -> StorageError + use<> {
         let (path, place) = (self.path.clone(), place.to_string());
-        move |source| DatasetError::Hdf5 { path, place, source }
+        move |source| StorageError::Hdf5 { path, place, source }
     }
 
     /// The root group.
@@ -88,7 +106,7 @@ impl Hdf5Source {
     }
 
     /// Names of the links of a group; every one is a hard link.
-    pub(crate) fn links(&self, group: &Group, place: &str) -> Result<Vec<String>, DatasetError> {
+    pub(crate) fn links(&self, group: &Group, place: &str) -> Result<Vec<String>, StorageError> {
         if group.len() > MAX_LINKS {
             return Err(self.fault(Fault::new(
                 place,
@@ -101,7 +119,7 @@ impl Hdf5Source {
     }
 
     /// What `name` is, or `None` if there is no such thing. Only hard links are followed.
-    pub(crate) fn kind(&self, group: &Group, prefix: &str, name: &str) -> Result<Option<Kind>, DatasetError> {
+    pub(crate) fn kind(&self, group: &Group, prefix: &str, name: &str) -> Result<Option<Kind>, StorageError> {
         let place = format!("{prefix}/{name}");
         let link = group
             .find_link(IndexType::Name, IterationOrder::Native, |found, info| {
@@ -130,7 +148,7 @@ impl Hdf5Source {
     }
 
     /// The group `name`, which must be there.
-    pub(crate) fn group(&self, parent: &Group, prefix: &str, name: &str) -> Result<Group, DatasetError> {
+    pub(crate) fn group(&self, parent: &Group, prefix: &str, name: &str) -> Result<Group, StorageError> {
         let place = format!("{prefix}/{name}");
         match self.kind(parent, prefix, name)? {
             Some(Kind::Group) => parent.group(name).map_err(self.library(&place)),
@@ -146,7 +164,7 @@ impl Hdf5Source {
         prefix: &str,
         name: &str,
         ndim: usize,
-    ) -> Result<CheckedDataSet<'_>, DatasetError> {
+    ) -> Result<CheckedDataSet<'_>, StorageError> {
         let place = format!("{prefix}/{name}");
         match self.kind(parent, prefix, name)? {
             Some(Kind::DataSet) => {}
@@ -179,7 +197,7 @@ impl Hdf5Source {
         data: &hdf5::Dataset,
         shape: &[usize],
         element: u64,
-    ) -> Result<(), DatasetError> {
+    ) -> Result<(), StorageError> {
         let plist = data.create_plist().map_err(self.library(place))?;
         if !plist.get_external().map_err(self.library(place))?.is_empty() {
             return Err(self.fault(
@@ -254,7 +272,7 @@ impl Hdf5Source {
         place: &str,
         name: &str,
         length: usize,
-    ) -> Result<(Attribute, TypeDescriptor), DatasetError> {
+    ) -> Result<(Attribute, TypeDescriptor), StorageError> {
         let place = format!("attribute {name} of {place}");
         let attribute = location
             .attr(name)
@@ -275,11 +293,18 @@ impl Hdf5Source {
     }
 
     /// A text attribute; fixed and variable length, ASCII and UTF-8 are all read.
-    pub(crate) fn text(&self, location: &Location, place: &str, name: &str) -> Result<String, DatasetError> {
+    pub(crate) fn text(&self, location: &Location, place: &str, name: &str) -> Result<String, StorageError> {
         let (attribute, descriptor) = self.attribute(location, place, name, 1)?;
         let place = format!("attribute {name} of {place}");
         let failed = |error| self.library(&place)(error);
         let bytes = match descriptor {
+            TypeDescriptor::VarLenUnicode | TypeDescriptor::VarLenAscii if !self.variable_length => {
+                return Err(self.fault(Fault::new(
+                    &place,
+                    format!("a text of fixed length, at most {MAX_TEXT} bytes"),
+                    "a text of variable length",
+                )));
+            }
             TypeDescriptor::VarLenUnicode => {
                 first::<VarLenUnicode>(&attribute).map(|text| text.map(|t| t.as_bytes().to_vec()))
             }
@@ -319,7 +344,7 @@ impl Hdf5Source {
         place: &str,
         name: &str,
         length: usize,
-    ) -> Result<Vec<i64>, DatasetError> {
+    ) -> Result<Vec<i64>, StorageError> {
         let (attribute, descriptor) = self.attribute(location, place, name, length)?;
         let place = format!("attribute {name} of {place}");
         match descriptor {
@@ -330,15 +355,39 @@ impl Hdf5Source {
         }
     }
 
+    /// An attribute that holds one integer.
+    pub(crate) fn integer(&self, location: &Location, place: &str, name: &str) -> Result<i64, StorageError> {
+        Ok(self.integers(location, place, name, 1)?.first().copied().unwrap_or(-1))
+    }
+
+    /// An attribute that holds one floating point number, if it is there.
+    pub(crate) fn optional_float(
+        &self,
+        location: &Location,
+        place: &str,
+        name: &str,
+    ) -> Result<Option<f64>, StorageError> {
+        // Not by `attr_names`, which in hdf5-metno 0.15.1 crashes over a damaged character set.
+        if location.attr(name).is_err() {
+            return Ok(None);
+        }
+        let (attribute, descriptor) = self.attribute(location, place, name, 1)?;
+        let place = format!("attribute {name} of {place}");
+        match descriptor {
+            TypeDescriptor::Float(_) => first::<f64>(&attribute).map_err(self.library(&place)),
+            other => Err(self.fault(Fault::new(&place, "float64", type_name(&other)))),
+        }
+    }
+
     /// An attribute that holds one integer from 0 to 2^64 − 1, if it is there.
     pub(crate) fn optional_unsigned(
         &self,
         location: &Location,
         place: &str,
         name: &str,
-    ) -> Result<Option<u64>, DatasetError> {
-        let names = location.attr_names().map_err(self.library(place))?;
-        if !names.iter().any(|found| found == name) {
+    ) -> Result<Option<u64>, StorageError> {
+        // Not by `attr_names`, which in hdf5-metno 0.15.1 crashes over a damaged character set.
+        if location.attr(name).is_err() {
             return Ok(None);
         }
         let (attribute, descriptor) = self.attribute(location, place, name, 1)?;
@@ -362,7 +411,7 @@ fn first<T: H5Type>(attribute: &Attribute) -> hdf5::Result<Option<T>> {
 }
 
 /// A type in words that users of h5py know.
-fn type_name(descriptor: &TypeDescriptor) -> String {
+pub(super) fn type_name(descriptor: &TypeDescriptor) -> String {
     match descriptor {
         TypeDescriptor::FixedAscii(_)
         | TypeDescriptor::FixedUnicode(_)
@@ -374,60 +423,4 @@ fn type_name(descriptor: &TypeDescriptor) -> String {
 
 fn size_in_bytes(shape: &[usize], element: u64) -> Option<u64> {
     shape.iter().try_fold(element, |size, &n| size.checked_mul(u64::try_from(n).ok()?))
-}
-
-impl CheckedDataSet<'_> {
-    /// Number of elements.
-    pub(crate) fn len(&self) -> usize {
-        self.shape.iter().product()
-    }
-
-    fn read<T: H5Type + Copy + Default>(&self) -> Result<Vec<T>, DatasetError> {
-        let mut values = filled(&self.place, self.len(), T::default()).map_err(|f| self.source.fault(f))?;
-        if !values.is_empty() {
-            self.data.as_reader().read_into_raw(&mut values).map_err(self.source.library(&self.place))?;
-        }
-        Ok(values)
-    }
-
-    /// All elements as 64-bit integers; any integer type is accepted, nothing else.
-    pub(crate) fn integers(&self) -> Result<Vec<i64>, DatasetError> {
-        match &self.descriptor {
-            // libhdf5 turns an unsigned value above 2^63 − 1 into 2^63 − 1, which no index and no
-            // label can be, so that it is found by the checks on the values.
-            TypeDescriptor::Integer(_) | TypeDescriptor::Unsigned(_) => self.read(),
-            other => Err(self.source.fault(
-                Fault::new(&self.place, "int64", type_name(other)).advise("write it with dtype int64"),
-            )),
-        }
-    }
-
-    /// All elements as 32-bit floating point numbers; float64 is accepted where no value changes.
-    pub(crate) fn floats(&self) -> Result<Vec<f32>, DatasetError> {
-        match &self.descriptor {
-            TypeDescriptor::Float(FloatSize::U4) => self.read(),
-            TypeDescriptor::Float(FloatSize::U8) => {
-                let wide: Vec<f64> = self.read()?;
-                let mut narrow = reserve(&self.place, wide.len()).map_err(|f| self.source.fault(f))?;
-                for (i, value) in wide.into_iter().enumerate() {
-                    let short = value as f32;
-                    if f64::from(short) != value && !value.is_nan() {
-                        return Err(self.source.fault(
-                            Fault::new(
-                                format!("{}[{i}]", self.place),
-                                "float32 values",
-                                format!("the float64 value {value:e}, which float32 cannot hold"),
-                            )
-                            .advise("write it with dtype float32"),
-                        ));
-                    }
-                    narrow.push(short);
-                }
-                Ok(narrow)
-            }
-            other => Err(self.source.fault(
-                Fault::new(&self.place, "float32", type_name(other)).advise("write it with dtype float32"),
-            )),
-        }
-    }
 }

@@ -1,0 +1,12 @@
+//! Files: HDF5 is read with distrust, and what is written appears whole or not at all.
+
+mod checked_data_set;
+mod error;
+pub(crate) mod hdf5_source;
+mod whole;
+
+pub(crate) use checked_data_set::CheckedDataSet;
+pub use error::{Fault, StorageError};
+pub(crate) use error::{filled, io_error, reserve};
+pub use whole::refuse_existing;
+pub(crate) use whole::{write_fixed_text, write_text, write_whole};

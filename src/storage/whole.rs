@@ -1,0 +1,78 @@
+//! Writing files that appear whole or not at all.
+
+use std::path::Path;
+
+use hdf5::Location;
+use hdf5::types::{FixedUnicode, TypeDescriptor, VarLenUnicode};
+
+use super::error::{Fault, StorageError, io_error};
+use super::hdf5_source::MAX_TEXT;
+
+/// Lets `write` fill a temporary file in the folder of `path`; complete and on disk, it takes that name.
+///
+/// # Errors
+/// What `write` says, an existing file unless `overwrite`, or a failing disk; an existing file is then as it was.
+pub(crate) fn write_whole(
+    path: &Path,
+    overwrite: bool,
+    write: impl FnOnce(&Path) -> hdf5::Result<()>,
+) -> Result<(), StorageError> {
+    refuse_existing(path, overwrite)?;
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".pdadmm-g-").suffix(".h5");
+    // Temporary files are private by default; a result has the rights of any other file.
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(std::fs::Permissions::from_mode(0o666));
+    }
+    let temporary = builder.tempfile_in(folder).map_err(io_error(folder, "create a file in the folder"))?;
+    write(temporary.path()).map_err(|source| StorageError::Hdf5 {
+        path: path.to_path_buf(),
+        place: "while writing".into(),
+        source,
+    })?;
+    temporary.as_file().sync_all().map_err(io_error(path, "write the file"))?;
+    let renamed = if overwrite { temporary.persist(path) } else { temporary.persist_noclobber(path) };
+    match renamed {
+        Ok(_) => Ok(()),
+        Err(error) if !overwrite && error.error.kind() == std::io::ErrorKind::AlreadyExists => {
+            Err(StorageError::OutputExists { path: path.to_path_buf() })
+        }
+        Err(error) => Err(io_error(path, "write the file")(error.error)),
+    }
+}
+
+/// Refuses to go on when the output exists and may not be replaced, before any long work.
+///
+/// # Errors
+/// [`StorageError::OutputExists`].
+pub fn refuse_existing(path: &Path, overwrite: bool) -> Result<(), StorageError> {
+    if path.is_dir() {
+        return Err(Fault::new("/", "a file name for the output", "a folder")
+            .advise("give a file name, such as cora.h5")
+            .in_file(path));
+    }
+    if !overwrite && path.symlink_metadata().is_ok() {
+        return Err(StorageError::OutputExists { path: path.to_path_buf() });
+    }
+    Ok(())
+}
+
+/// A text attribute in variable-length UTF-8, as h5py writes a `str` and anndata expects it.
+pub(crate) fn write_text(location: &Location, name: &str, text: &str) -> hdf5::Result<()> {
+    let text: VarLenUnicode = text.parse().map_err(|error| hdf5::Error::from(format!("{error}")))?;
+    location.new_attr::<VarLenUnicode>().create(name)?.write_scalar(&text)
+}
+
+/// A text attribute of fixed length in UTF-8, of at most [`MAX_TEXT`] bytes.
+pub(crate) fn write_fixed_text(location: &Location, name: &str, text: &str) -> hdf5::Result<()> {
+    let memory: FixedUnicode<MAX_TEXT> =
+        text.parse().map_err(|error| hdf5::Error::from(format!("{name}: {error}")))?;
+    let stored = TypeDescriptor::FixedUnicode(text.len().max(1));
+    location.new_attr_builder().empty_as(&stored).create(name)?.write_scalar(&memory)
+}
