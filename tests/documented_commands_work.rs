@@ -220,8 +220,12 @@ fn settings_page_tells_keys_and_ranges() {
             Err(_) if key == "tolerance" => format!("[{above:?}, 0.0]"),
             Err(_) => format!("{above:?}"),
         };
-        let quantized = if key == "bits" { "quantize = \"pq\"\n" } else { "" };
-        let text = format!("data = \"x\"\noutput = \"y\"\n{quantized}{key} = {value}\n");
+        let beside = match key {
+            "bits" => "quantize = \"pq\"\n",
+            "nu-restart" => "penalties = \"fixed\"\n",
+            _ => "",
+        };
+        let text = format!("data = \"x\"\noutput = \"y\"\n{beside}{key} = {value}\n");
         let settings: RawSettings = toml::from_str(&text).unwrap();
         let message = settings.check().expect_err(&format!("{key} = {value} is refused")).to_string();
         let told =
