@@ -5,7 +5,8 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
-use pdadmm_g::cli::{Cli, Command, Failure, dataset, error_chain, predict, train};
+use pdadmm_g::cli::{Cli, Command, Failure, dataset, predict, train};
+use pdadmm_g::error_chain;
 use pdadmm_g::parallel;
 
 fn main() -> ExitCode {

@@ -319,10 +319,9 @@ pub fn iterate<T: Real, N: Neighbours<T>>(
     }
 
     // Lines 5, 6: q and u, from the lowest boundary up; the p of the highest is the last to be needed.
-    for i in 0..state.layers.len() {
+    for (i, report) in reports.iter_mut().enumerate() {
         let above = state.above(i);
         let layer = &state.layers[i];
-        let report = &mut reports[i];
         let mut steps: Vec<QStep> = Vec::new();
         if let Some(above) = above {
             let remote = i + 1 == state.layers.len();

@@ -154,7 +154,7 @@ pub fn quantized_finish<T: Real>(
         let wd2 = ScalarSum::of(work.iter().map(|trial| trial.wd2));
         let needed = nu * wd2 + rho * d2;
         // The margin covers rounding of the two norms.
-        if norm == SpectralNorm::Exact || !(needed > step.tau * d2 * (1.0 + 1e-6)) {
+        if norm == SpectralNorm::Exact || needed <= step.tau * d2 * (1.0 + 1e-6) || needed.is_nan() {
             break;
         }
         step.tau = (needed / d2).max(step.tau) * TAU_GROWTH;

@@ -39,18 +39,3 @@ pub struct Failure {
     /// Whether every rank has this failure; if not, the others must be ended.
     pub is_joint: bool,
 }
-
-/// An error with what caused it, in one line.
-pub fn error_chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.ends_with(&more) {
-            text.push_str(": ");
-            text.push_str(&more);
-        }
-        cause = error.source();
-    }
-    text
-}

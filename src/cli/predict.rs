@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Failure, error_chain};
+use super::Failure;
+use crate::error_chain;
 use crate::parallel::{Communicator, JointFailure};
 use crate::predict::{Accuracies, PredictSettings, Report, Share, predict};
 

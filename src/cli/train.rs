@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Failure, error_chain};
+use super::Failure;
+use crate::error_chain;
 use crate::parallel::Communicator;
 use crate::settings::{Precision, RawSettings};
 use crate::train::{Outcome, RunOptions, Screen, TrainError, train};

@@ -77,7 +77,7 @@ impl ScalarSum {
                 break;
             }
             self.stack.pop();
-            value = top + value;
+            value += top;
             level += 1;
         }
         self.stack.push((level, value));
@@ -90,7 +90,7 @@ impl ScalarSum {
             None => return 0.0,
         };
         while let Some((_, value)) = self.stack.pop() {
-            total = value + total;
+            total += value;
         }
         total
     }

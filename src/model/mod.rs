@@ -208,12 +208,9 @@ fn check_finite<T: Real>(l: usize, layer: &ModelLayer<T>) -> Result<(), Fault> {
 
 fn check_provenance(provenance: &Provenance) -> Result<(), Fault> {
     let Provenance { dataset, checksum, split, version, .. } = provenance;
-    for (name, text) in [
-        ("dataset", dataset),
-        ("dataset_checksum", checksum),
-        ("split", split),
-        ("program_version", version),
-    ] {
+    for (name, text) in
+        [("dataset", dataset), ("dataset_checksum", checksum), ("split", split), ("program_version", version)]
+    {
         if text.len() > MAX_TEXT || text.chars().any(char::is_control) {
             return Err(Fault::new(
                 format!("attribute {name} of /"),

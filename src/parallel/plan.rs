@@ -49,10 +49,17 @@ impl StageShape {
     }
 }
 
-/// The layers of each rank for one stage.
+/// One shard: every rank that holds a layer holds all of its nodes.
+pub const ONE_SHARD: usize = 1;
+
+/// The layers and the shard of nodes of each rank for one stage.
+///
+/// The ranks form a grid of runs of layers × shards of nodes: rank = run · shards + shard. The ranks of one run
+/// hold the same layers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
     layers: usize,
+    shards: usize,
     runs: Vec<Option<RangeInclusive<usize>>>,
 }
 
@@ -75,9 +82,12 @@ pub enum PlanError {
 /// Contiguous runs of layers over the ranks so that the dearest rank costs least.
 ///
 /// Rank 0 always holds layer 1. In a stage with fewer layers than ranks the highest ranks hold nothing.
-pub fn plan(stage: &StageShape, ranks: usize) -> Plan {
+/// `shards` (at least 1) shares the nodes of each layer between that many ranks.
+pub fn plan(stage: &StageShape, ranks: usize, shards: usize) -> Plan {
     let layers = stage.layers;
-    let parts = ranks.clamp(1, layers.max(1));
+    let shards = shards.max(1);
+    let columns = (ranks / shards).max(1);
+    let parts = columns.clamp(1, layers.max(1));
     let mut before = vec![0.0];
     (1..=layers).for_each(|l| before.push(before[l - 1] + stage.cost(l)));
     // best[r][l]: least possible cost of the dearest of r ranks that hold layers 1..=l; cut[r][l]: where the last
@@ -96,14 +106,14 @@ pub fn plan(stage: &StageShape, ranks: usize) -> Plan {
             }
         }
     }
-    let mut runs = vec![None; ranks];
+    let mut runs = vec![None; columns];
     let mut end = layers;
     for r in (1..=parts).rev() {
         let start = cut[r][end];
         runs[r - 1] = Some(start + 1..=end);
         end = start;
     }
-    Plan { layers, runs }
+    Plan { layers, shards, runs }
 }
 
 /// Checks that the last stage has a layer for every rank.
@@ -122,17 +132,29 @@ impl Plan {
 
     /// The layers of a rank, none where it waits out the stage.
     pub fn layers_of(&self, rank: usize) -> Option<RangeInclusive<usize>> {
-        self.runs.get(rank).cloned().flatten()
+        self.runs.get(rank / self.shards).cloned().flatten()
     }
 
-    /// The rank that holds layer l.
+    /// The shard of nodes of a rank.
+    pub fn shard_of(&self, rank: usize) -> usize {
+        rank % self.shards
+    }
+
+    /// The blocks of nodes of a shard, of `blocks` in all: aligned runs, each a node of the tree of sums where
+    /// both numbers are powers of two.
+    pub fn blocks_of(&self, shard: usize, blocks: usize) -> std::ops::Range<usize> {
+        shard * blocks / self.shards..(shard + 1) * blocks / self.shards
+    }
+
+    /// The rank that holds layer l for the first shard of nodes.
     pub fn owner(&self, l: usize) -> usize {
-        self.runs.iter().position(|run| run.as_ref().is_some_and(|run| run.contains(&l))).unwrap_or(0)
+        self.shards
+            * self.runs.iter().position(|run| run.as_ref().is_some_and(|run| run.contains(&l))).unwrap_or(0)
     }
 
     /// Ranks that hold layers.
     pub fn working_ranks(&self) -> usize {
-        self.runs.iter().flatten().count()
+        self.shards * self.runs.iter().flatten().count()
     }
 
     /// Boundaries between layers on different ranks, by the layer below.
@@ -169,11 +191,11 @@ mod tests {
         fn every_layer_has_one_owner_and_runs_are_contiguous(
             layers in 1usize..20, ranks in 1usize..24, inputs in 1usize..6000, nodes in 1usize..3000,
         ) {
-            let plan = plan(&shape(layers, inputs, nodes), ranks);
+            let plan = plan(&shape(layers, inputs, nodes), ranks, ONE_SHARD);
             prop_assert_eq!(plan.working_ranks(), ranks.min(layers));
             let mut next = 1;
             for rank in 0..plan.working_ranks() {
-                let run = plan.layers_of(rank).unwrap_or(1..=0);
+                let Some(run) = plan.layers_of(rank) else { return Err(TestCaseError::fail("no layers")) };
                 prop_assert_eq!(*run.start(), next);
                 prop_assert!(run.end() >= run.start());
                 next = run.end() + 1;
@@ -189,9 +211,18 @@ mod tests {
                 let lower: f64 = costs[..cut].iter().sum();
                 lower.max(costs[cut..].iter().sum())
             };
-            let ours = *plan(&stage, 2).layers_of(0).unwrap_or(1..=1).end();
+            let ours = *plan(&stage, 2, ONE_SHARD).layers_of(0).unwrap_or(1..=1).end();
             prop_assert!((1..layers).all(|cut| dearest(ours) <= dearest(cut) * (1.0 + 1e-12)));
         }
+    }
+
+    #[test]
+    fn shards_of_a_run_hold_the_same_layers_and_all_blocks_once() {
+        let plan = plan(&shape(10, 5732, 3000), 8, 4);
+        assert_eq!(plan.layers_of(0), plan.layers_of(3));
+        assert_eq!((plan.owner(1), plan.owner(10), plan.working_ranks()), (0, 4, 8));
+        let blocks: Vec<usize> = (0..4).flat_map(|rank| plan.blocks_of(plan.shard_of(rank), 8)).collect();
+        assert_eq!(blocks, (0..8).collect::<Vec<_>>());
     }
 
     #[test]

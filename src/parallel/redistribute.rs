@@ -6,10 +6,13 @@ use super::exchange::ExchangeError;
 use super::plan::{Plan, StageShape};
 use super::{Communicator, Pending, WaitPolicy, wait_bytes};
 use crate::admm::Weights;
+use crate::admm::deepen::{LayerWeights, Origin, new_layer, origin};
 use crate::linalg::Real;
 use crate::linalg::elements::{flat, flat_mut};
 use crate::quantize::{Header, Kind, decode, encode_raw, raw_message_len};
-use crate::train::stage::{LayerWeights, Origin, new_layer, origin};
+
+/// W and b of one layer, dense.
+pub type DenseLayer<T> = (Array2<T>, Array1<T>);
 
 /// A plan with the network it is for.
 #[derive(Debug, Clone, Copy)]
@@ -102,7 +105,7 @@ pub fn redistribute<T: Real>(
             // Layer 1 of the first stage was built with its input.
             (origin, _) => match held.iter().position(|layer| layer.index == l && l == 1) {
                 Some(at) => Some(held.remove(at)),
-                None => Some(new_layer(origin, seed, l, new.stage)),
+                None => Some(new_layer(origin, seed, l, new.stage.width(l), new.stage.width(l - 1))),
             },
         };
         result.extend(layer);
@@ -161,8 +164,8 @@ pub fn gather_layer<T: Real>(
     policy: &WaitPolicy,
     l: usize,
     holding: Holding<'_>,
-    layer: Option<(Array2<T>, Array1<T>)>,
-) -> Result<Option<(Array2<T>, Array1<T>)>, ExchangeError> {
+    layer: Option<DenseLayer<T>>,
+) -> Result<Option<DenseLayer<T>>, ExchangeError> {
     let (rank, owner) = (communicator.rank(), holding.plan.owner(l));
     let (outputs, inputs) = (holding.stage.width(l), holding.stage.width(l - 1));
     match (rank == 0, rank == owner, layer) {

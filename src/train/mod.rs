@@ -2,15 +2,23 @@
 
 mod best;
 mod driver;
+mod error;
 pub mod evaluate;
 pub mod input;
 pub mod output;
 mod problem;
 pub mod reduction;
+mod results;
 pub mod schedule;
 mod screen;
 pub mod stage;
+mod stage_loop;
+mod state;
+mod status;
 
-pub use driver::{Outcome, RunOptions, Status, TrainError, train};
+pub use driver::{RunOptions, train};
+pub use error::TrainError;
 pub use problem::Problem;
 pub use screen::Screen;
+pub use state::RUN_STATE_VERSION;
+pub use status::{Outcome, Status};

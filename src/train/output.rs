@@ -23,6 +23,12 @@ pub enum OutputError {
         /// A file in it.
         file: &'static str,
     },
+    /// The path is that of a file.
+    #[error("{path} is a file, not a folder: choose another --output")]
+    NotAFolder {
+        /// The path.
+        path: PathBuf,
+    },
     /// A file or folder could not be written.
     #[error("cannot write {path}: {source}")]
     Write {
@@ -183,8 +189,7 @@ impl OutputFolder {
     /// [`OutputError::Occupied`] where a run is there and `overwrite` is not set.
     pub fn check(path: &Path, overwrite: bool) -> Result<(), OutputError> {
         if path.exists() && !path.is_dir() {
-            let source = io::Error::new(io::ErrorKind::NotADirectory, "it is a file, not a folder");
-            return Err(OutputError::Write { path: path.to_owned(), source });
+            return Err(OutputError::NotAFolder { path: path.to_owned() });
         }
         match FILES.into_iter().find(|file| path.join(file).exists()) {
             Some(file) if !overwrite => Err(OutputError::Occupied { folder: path.to_owned(), file }),

@@ -43,6 +43,10 @@ impl Screen {
         problem: &Problem,
         settings: &Settings,
     ) {
+        if self.target.is_none() && communicator.rank() == 0 {
+            // Who wants no lines wants warnings all the same; they go to standard error.
+            problem.warnings.iter().for_each(|warning| log::warn!("{warning}"));
+        }
         let ranks = communicator.size();
         self.line(format_args!(
             "pdadmm-g {} - pdADMM-G over {}",

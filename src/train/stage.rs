@@ -1,85 +1,14 @@
-//! A stage: its network at the start, and deepening without a change of function.
+//! A stage: the state of its network at the start.
 
-use ndarray::{Array1, Array2};
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
-use rand_distr::{Distribution, StandardNormal};
-
+use crate::admm::deepen::LayerWeights;
 use crate::admm::iteration::RankState;
 use crate::admm::penalties::WeightPenalty;
-use crate::admm::{Boundary, BoundaryBlock, Layer, LayerBlock, Weights, w};
+use crate::admm::{Boundary, BoundaryBlock, Layer, LayerBlock, w};
 use crate::linalg::elements::{flat, larger, peak, rows, rows_mut};
 use crate::linalg::{NodeBlocks, Real, Workers};
 use crate::parallel::plan::StageShape;
 use crate::quantize::LevelSet;
-
-/// W and b of one layer, between stages.
-#[derive(Debug, Clone)]
-pub struct LayerWeights<T> {
-    /// l in the stage they were last used in.
-    pub index: usize,
-    /// W_l.
-    pub weights: Weights<T>,
-    /// b_l.
-    pub b: Array1<T>,
-}
-
-/// Random numbers of layer l: a stream of its own, so that no other layer's use of its stream matters.
-pub fn layer_stream(seed: u64, l: usize) -> ChaCha8Rng {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    rng.set_stream(l as u64);
-    rng
-}
-
-/// He initialisation of W_l, n_l × n_{l−1}: normal with variance 2/n_{l−1}, from the stream of (seed, l).
-pub fn random_weights<T: Real>(seed: u64, l: usize, outputs: usize, inputs: usize) -> Array2<T> {
-    let mut rng = layer_stream(seed, l);
-    let scale = (2.0 / inputs.max(1) as f64).sqrt();
-    Array2::from_shape_simple_fn((outputs, inputs), || {
-        let x: f64 = StandardNormal.sample(&mut rng);
-        T::of(x * scale)
-    })
-}
-
-/// W⁰ of layer 1: independent normal entries of variance 2, to be scaled by the norm of its inputs.
-pub fn random_first_weights<T: Real>(seed: u64, outputs: usize, inputs: usize) -> Array2<T> {
-    let mut rng = layer_stream(seed, 1);
-    Array2::from_shape_simple_fn((outputs, inputs), || {
-        let x: f64 = StandardNormal.sample(&mut rng);
-        T::of(x * 2f64.sqrt())
-    })
-}
-
-/// Where layer l of the network after deepening comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Origin {
-    /// Layer `0` of the stage before.
-    Trained(usize),
-    /// W = I, b = 0: after a ReLU it changes nothing.
-    Identity,
-    /// Random, in the first stage.
-    Random,
-}
-
-/// Where layer l of a stage comes from: new layers are inserted below the trained output layer.
-pub fn origin(l: usize, layers: usize, before: Option<usize>) -> Origin {
-    match before {
-        None => Origin::Random,
-        Some(before) if l == layers => Origin::Trained(before),
-        Some(before) if l < before => Origin::Trained(l),
-        Some(_) => Origin::Identity,
-    }
-}
-
-/// Weights of a layer l ≥ 2 that is new in this stage.
-pub fn new_layer<T: Real>(origin: Origin, seed: u64, l: usize, stage: &StageShape) -> LayerWeights<T> {
-    let (outputs, inputs) = (stage.width(l), stage.width(l - 1));
-    let weights = match origin {
-        Origin::Identity => Array2::eye(outputs),
-        _ => random_weights(seed, l, outputs, inputs),
-    };
-    LayerWeights { index: l, weights: Weights::Hidden(weights), b: Array1::zeros(outputs) }
-}
+use ndarray::Array2;
 
 /// The state of a rank at the start of a stage: the weights of its run of layers, everything else zero.
 pub fn empty_state<T: Real>(

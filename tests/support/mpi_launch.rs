@@ -92,6 +92,9 @@ impl Outcome {
 /// Runs `command` to its end, or ends it after `limit`: a job that hangs must not hang the tests.
 pub fn run_within(command: &mut Command, limit: Duration) -> std::io::Result<Outcome> {
     let start = Instant::now();
+    // Jobs of Open MPI 4 that start and end at the same time remove each other's session folders.
+    let session = tempfile::Builder::new().prefix("mpi").tempdir()?;
+    command.env("OMPI_MCA_orte_tmpdir_base", session.path());
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let stdout = child.stdout.take().map(collect);
     let stderr = child.stderr.take().map(collect);

@@ -1,0 +1,103 @@
+//! Layers at the start of training, and deepening without a change of function.
+
+use ndarray::{Array1, Array2};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, StandardNormal};
+
+use super::Weights;
+use crate::linalg::Real;
+
+/// W and b of one layer, between stages.
+#[derive(Debug, Clone)]
+pub struct LayerWeights<T> {
+    /// l in the stage they were last used in.
+    pub index: usize,
+    /// W_l.
+    pub weights: Weights<T>,
+    /// b_l.
+    pub b: Array1<T>,
+}
+
+/// Random numbers of layer l: a stream of its own, so that no other layer's use of its stream matters.
+pub fn layer_stream(seed: u64, l: usize) -> ChaCha8Rng {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream(l as u64);
+    rng
+}
+
+/// He initialisation of W_l, n_l × n_{l−1}: normal with variance 2/n_{l−1}, from the stream of (seed, l).
+pub fn random_weights<T: Real>(seed: u64, l: usize, outputs: usize, inputs: usize) -> Array2<T> {
+    let mut rng = layer_stream(seed, l);
+    let scale = (2.0 / inputs.max(1) as f64).sqrt();
+    Array2::from_shape_simple_fn((outputs, inputs), || {
+        let x: f64 = StandardNormal.sample(&mut rng);
+        T::of(x * scale)
+    })
+}
+
+/// W⁰ of layer 1: independent normal entries of variance 2, to be scaled by the norm of its inputs.
+pub fn random_first_weights<T: Real>(seed: u64, outputs: usize, inputs: usize) -> Array2<T> {
+    let mut rng = layer_stream(seed, 1);
+    Array2::from_shape_simple_fn((outputs, inputs), || {
+        let x: f64 = StandardNormal.sample(&mut rng);
+        T::of(x * 2f64.sqrt())
+    })
+}
+
+/// Where layer l of the network after deepening comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// Layer `0` of the stage before.
+    Trained(usize),
+    /// W = I, b = 0: after a ReLU it changes nothing.
+    Identity,
+    /// Random, in the first stage.
+    Random,
+}
+
+/// Where layer l of a stage comes from: new layers are inserted below the trained output layer.
+pub fn origin(l: usize, layers: usize, before: Option<usize>) -> Origin {
+    match before {
+        None => Origin::Random,
+        Some(before) if l == layers => Origin::Trained(before),
+        Some(before) if l < before => Origin::Trained(l),
+        Some(_) => Origin::Identity,
+    }
+}
+
+/// Weights of a layer l ≥ 2 that is new in this stage, n_l × n_{l−1}.
+pub fn new_layer<T: Real>(
+    origin: Origin,
+    seed: u64,
+    l: usize,
+    outputs: usize,
+    inputs: usize,
+) -> LayerWeights<T> {
+    let weights = match origin {
+        Origin::Identity => Array2::eye(outputs),
+        _ => random_weights(seed, l, outputs, inputs),
+    };
+    LayerWeights { index: l, weights: Weights::Hidden(weights), b: Array1::zeros(outputs) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn new_layers_go_below_the_trained_output_layer() {
+        let origins: Vec<Origin> = (1..=5).map(|l| origin(l, 5, Some(2))).collect();
+        let (first, last) = (Origin::Trained(1), Origin::Trained(2));
+        assert_eq!(origins, [first, Origin::Identity, Origin::Identity, Origin::Identity, last]);
+        assert_eq!(origin(3, 5, None), Origin::Random);
+    }
+
+    #[test]
+    fn a_layers_random_numbers_are_its_own() {
+        let of = |seed, l| random_weights::<f64>(seed, l, 3, 4);
+        assert_eq!(of(1, 2), of(1, 2));
+        assert_ne!(of(1, 2), of(1, 3));
+        assert_ne!(of(1, 2), of(2, 2));
+    }
+}

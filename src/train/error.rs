@@ -1,0 +1,84 @@
+//! What can end a run without a result.
+
+use thiserror::Error;
+
+use super::output::OutputError;
+use crate::dataset::DatasetError;
+use crate::error_chain;
+use crate::model::ModelError;
+use crate::parallel::exchange::ExchangeError;
+use crate::parallel::plan::PlanError;
+use crate::parallel::{CommError, JointFailure};
+use crate::quantize::LevelError;
+
+/// A run that gave no result.
+#[derive(Debug, Error)]
+pub enum TrainError {
+    /// A rank could not go on; every rank has this same error.
+    #[error(transparent)]
+    Joint(#[from] JointFailure),
+    /// The exchange with another rank failed.
+    #[error(transparent)]
+    Exchange(#[from] ExchangeError),
+    /// The communication failed.
+    #[error(transparent)]
+    Communication(#[from] CommError),
+    /// The results could not be written.
+    #[error(transparent)]
+    Output(#[from] OutputError),
+    /// No level set fits.
+    #[error(transparent)]
+    Levels(#[from] LevelError),
+}
+
+/// A problem of one rank's own, to be agreed on by all.
+#[derive(Debug, Error)]
+pub(super) enum SetUpError {
+    #[error("{}", error_chain(.0))]
+    Data(#[from] DatasetError),
+    #[error(transparent)]
+    Ranks(#[from] PlanError),
+    #[error(transparent)]
+    Output(#[from] OutputError),
+    #[error("its {what} differs from that of rank 0: here {here}; there {there}")]
+    Disagreement { what: &'static str, here: String, there: String },
+    #[error("cannot start {threads} threads: {source}")]
+    Threads { threads: usize, source: rayon::ThreadPoolBuildError },
+    #[error("{}", error_chain(.0))]
+    Model(#[from] ModelError),
+}
+
+impl SetUpError {
+    /// The exit code and the message, for the other ranks.
+    pub(super) fn describe(&self) -> (u8, String) {
+        let code = match self {
+            SetUpError::Data(error) => {
+                if error.is_usage() {
+                    2
+                } else {
+                    3
+                }
+            }
+            SetUpError::Ranks(_)
+            | SetUpError::Output(OutputError::Occupied { .. } | OutputError::NotAFolder { .. })
+            | SetUpError::Disagreement { .. } => 2,
+            SetUpError::Output(_) | SetUpError::Threads { .. } | SetUpError::Model(_) => 1,
+        };
+        (code, self.to_string())
+    }
+}
+
+impl TrainError {
+    /// The exit code of every rank.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            TrainError::Joint(failure) => failure.exit_code(),
+            _ => 1,
+        }
+    }
+
+    /// Whether the other ranks know of it. If not they may wait for this rank for ever and must be ended.
+    pub fn is_joint(&self) -> bool {
+        matches!(self, TrainError::Joint(JointFailure::Failed { .. }))
+    }
+}

@@ -1,0 +1,277 @@
+//! The iterations of a stage, from its forward pass to its last row of history.
+
+use std::time::Duration;
+
+use super::best::Evaluation;
+use super::driver::Run;
+use super::error::{SetUpError, TrainError};
+use super::evaluate::evaluate;
+use super::output::HistoryRow;
+use super::reduction::{Contribution, contribute, take_apart};
+use super::schedule::Schedule;
+use super::stage;
+use super::state::{PendingRow, RunState};
+use super::status::Status;
+use crate::admm::Penalties;
+use crate::admm::deepen::LayerWeights;
+use crate::admm::iteration::{self, LayerReport, RankState, Rules, iterate};
+use crate::admm::p::SpectralNorm;
+use crate::admm::residuals::Totals;
+use crate::linalg::Real;
+use crate::parallel::plan::{Plan, StageShape};
+use crate::parallel::{WaitPolicy, agree, wait_sum};
+use crate::quantize::{LevelError, LevelSet, PowerRange};
+
+impl<T: Real> Run<'_, T> {
+    /// One stage from its forward pass to its last row of history.
+    pub(super) fn stage(
+        &mut self,
+        number: usize,
+        held: Vec<LayerWeights<T>>,
+        plan: &Plan,
+        shape: &StageShape,
+        before: Option<&RunState<T>>,
+    ) -> Result<(Status, RunState<T>), TrainError> {
+        let run = plan.layers_of(self.communicator.rank());
+        let below = run.as_ref().and_then(|run| (*run.start() > 1).then(|| plan.owner(run.start() - 1)));
+        let above =
+            run.as_ref().and_then(|run| (*run.end() < shape.layers).then(|| plan.owner(run.end() + 1)));
+        let holds_last = run.as_ref().is_some_and(|run| *run.end() == shape.layers);
+        let labels = holds_last
+            .then(|| self.blocks.ranges().map(|rows| self.problem.train_labels[rows].to_vec()).collect());
+        let penalty = |l| self.weight_penalty(l, shape.layers);
+        let network = stage::empty_state(held, shape, &self.blocks, penalty, labels);
+        let schedule = Schedule::new(self.settings, number == 1);
+        let mut state = RunState::at_start(number, network, schedule, before);
+        self.exchange.begin_stage(below, above, state.iteration);
+        self.start_forward(&mut state, shape)?;
+
+        // A rank without layers waits out the stage, and leaves the processor to the others.
+        let idle = WaitPolicy::new().with_deadline(Duration::from_secs(self.settings.comm_timeout)).patient();
+        let policy = if state.network.layers.is_empty() { &idle } else { self.policy };
+        let mut reports = Vec::new();
+        let mut status = None;
+        while status.is_none() && state.stage_iteration < self.settings.iterations {
+            state.stage_iteration += 1;
+            state.iteration += 1;
+            let rules = self.rules(&state, state.schedule.penalties())?;
+            reports.clear();
+            if !state.network.layers.is_empty() {
+                self.run_iteration(&mut state.network, &rules, &mut reports)?;
+            }
+            state.previous = Some(rules.penalties);
+            // The iteration before is settled only now: its sums travelled while this one ran.
+            status = self.settle(&mut state, shape, policy)?;
+            let is_last = status.is_some() || state.stage_iteration == self.settings.iterations;
+            let due = is_last || state.stage_iteration.is_multiple_of(self.settings.evaluate_every);
+            state.pending = Some(self.post_row(&mut state, &rules, due, &reports, shape)?);
+        }
+        let at_end = self.settle(&mut state, shape, policy)?;
+        self.end_stage(&mut state)?;
+        Ok((status.or(at_end).unwrap_or(Status::Finished), state))
+    }
+
+    /// The forward pass, the first level sets, and p and q rounded to them.
+    fn start_forward(&mut self, run: &mut RunState<T>, shape: &StageShape) -> Result<(), TrainError> {
+        let state = &mut run.network;
+        let exchange = std::cell::RefCell::new(&mut self.exchange);
+        exchange.borrow_mut().expect_activations::<T>(
+            state.boundaries.first().iter().flat_map(|b| b.blocks.iter().map(|block| block.p.dim())),
+        )?;
+        stage::forward(
+            state,
+            &self.workers,
+            |below| {
+                let l = below.index;
+                below
+                    .blocks
+                    .iter_mut()
+                    .enumerate()
+                    .try_for_each(|(k, block)| exchange.borrow_mut().receive_activations(l, k, &mut block.p))
+            },
+            |above| {
+                above.blocks.iter().enumerate().try_for_each(|(k, block)| {
+                    exchange.borrow_mut().send_activations(above.index, k, &block.p)
+                })
+            },
+        )?;
+        // Every rank learns the largest activation of every boundary, from its lower side.
+        let mut peaks = vec![0.0; shape.layers - 1];
+        for i in 0..state.layers.len() {
+            if let Some(above) = state.above(i) {
+                let boundary = &state.boundaries[above];
+                peaks[boundary.index - 1] = stage::boundary_peak(boundary);
+            }
+        }
+        let pending = self.communicator.post_sum(peaks)?.named("largest activations of a stage's start");
+        let peaks = wait_sum(self.communicator, pending, self.policy)?;
+        run.p_ranges = peaks.iter().map(|&peak| PowerRange::holding(peak)).collect();
+        run.q_ranges = run.p_ranges.clone();
+        let (p_levels, q_levels) = self.level_sets(run)?;
+        stage::round_start(&mut run.network, p_levels.as_deref(), q_levels.as_deref(), &self.workers);
+        Ok(())
+    }
+
+    #[allow(clippy::type_complexity)]
+    fn level_sets(
+        &self,
+        state: &RunState<T>,
+    ) -> Result<(Option<Vec<LevelSet>>, Option<Vec<LevelSet>>), LevelError> {
+        let sets = |wanted: bool, ranges: &[PowerRange]| match (wanted, &self.settings.levels) {
+            (false, _) => Ok(None),
+            (true, Some(levels)) => Ok(Some(vec![*levels; ranges.len()])),
+            (true, None) => ranges
+                .iter()
+                .map(|range| range.levels(self.settings.bits))
+                .collect::<Result<_, _>>()
+                .map(Some),
+        };
+        let quantize = self.settings.quantize;
+        Ok((sets(quantize.p(), &state.p_ranges)?, sets(quantize.q(), &state.q_ranges)?))
+    }
+
+    fn rules(&self, state: &RunState<T>, penalties: Penalties) -> Result<Rules, LevelError> {
+        let (p_levels, q_levels) = self.level_sets(state)?;
+        Ok(Rules {
+            iteration: state.iteration,
+            penalties,
+            previous: state.previous,
+            subproblem: self.settings.subproblem,
+            p_levels,
+            q_levels,
+            spectral_norm: SpectralNorm::Power,
+            z_tolerance: if T::SIZE == 4 { 1e-7 } else { 1e-12 },
+        })
+    }
+
+    fn run_iteration(
+        &mut self,
+        state: &mut RankState<T>,
+        rules: &Rules,
+        reports: &mut Vec<LayerReport>,
+    ) -> Result<(), TrainError> {
+        let below = state.has_rank_below().then(|| &state.boundaries[0]);
+        let above = if state.has_rank_above() { state.boundaries.last() } else { None };
+        self.exchange.begin_iteration(
+            rules.iteration,
+            rules.p_levels.as_deref(),
+            rules.q_levels.as_deref(),
+            below,
+            above,
+        )?;
+        iterate(state, rules, &mut self.exchange, &mut self.workspace, &self.workers, reports)?;
+        Ok(())
+    }
+
+    /// Evaluates where that is due, and sends what this rank has to say of the iteration on its way.
+    fn post_row(
+        &mut self,
+        state: &mut RunState<T>,
+        rules: &Rules,
+        due: bool,
+        reports: &[LayerReport],
+        shape: &StageShape,
+    ) -> Result<PendingRow, TrainError> {
+        let mut scores = None;
+        if due {
+            state.best.propose(&state.network);
+            let Self { input, evaluated, exchange, workspace, .. } = self;
+            scores = evaluate(&state.network, input.as_ref(), evaluated, exchange, workspace)?;
+        }
+        let own = Contribution {
+            scores,
+            traffic: self.exchange.traffic,
+            stop_requested: false,
+            output_failed: self.output_failed.is_some(),
+        };
+        let slots = contribute(shape.layers, reports, &own, std::mem::take(&mut self.slots));
+        let sums = self.communicator.post_sum(slots)?.named("residuals of an iteration");
+        let row = HistoryRow {
+            stage: state.stage,
+            layers: shape.layers,
+            iteration: state.iteration,
+            rho: rules.penalties.rho,
+            nu: rules.penalties.nu,
+            seconds: self.training.elapsed().as_secs_f64(),
+            ..HistoryRow::default()
+        };
+        Ok(PendingRow { sums, stage_iteration: state.stage_iteration, row, penalties: rules.penalties })
+    }
+
+    /// Takes in the sums of the iteration that is under way, if there is one: history, penalties, level sets, the
+    /// best model, and whether to stop.
+    fn settle(
+        &mut self,
+        state: &mut RunState<T>,
+        shape: &StageShape,
+        policy: &WaitPolicy,
+    ) -> Result<Option<Status>, TrainError> {
+        let Some(PendingRow { sums, stage_iteration, mut row, penalties }) = state.pending.take() else {
+            return Ok(None);
+        };
+        let sums = wait_sum(self.communicator, sums, policy)?;
+        let reduced = take_apart(shape.layers, &sums);
+        self.slots = sums;
+        let totals = Totals::of(&reduced.terms, &penalties);
+        let nodes = self.blocks.nodes().max(1) as f64;
+        row.objective = totals.objective;
+        row.lagrangian = totals.lagrangian;
+        row.primal_residual = totals.primal_residual;
+        row.dual_residual = totals.dual_residual;
+        row.risk = totals.risk / nodes;
+        row.bytes_p = reduced.traffic.p_bytes;
+        row.bytes_q = reduced.traffic.q_bytes;
+        if let Some(scores) = reduced.scores {
+            let evaluation = Evaluation { iteration: row.iteration, scores };
+            let share = |set: usize, x: f64| (self.known[set] > 0).then(|| x / self.known[set] as f64);
+            row.train_loss = share(0, scores.loss[0]);
+            row.val_loss = share(1, scores.loss[1]);
+            row.train_accuracy = share(0, scores.correct[0]);
+            row.val_accuracy = share(1, scores.correct[1]);
+            row.test_accuracy = share(2, scores.correct[2]);
+            state.best.settle(evaluation);
+            state.last_scores = Some(evaluation);
+        }
+        for (l, (p, q)) in state.p_ranges.iter_mut().zip(&mut state.q_ranges).enumerate() {
+            // p of boundary l belongs to layer l + 1, q to layer l (here from 0).
+            *p = p.follow(reduced.p_peaks[l + 1]);
+            *q = q.follow(reduced.q_peaks[l]);
+        }
+        let elements = (shape.layers - 1) as f64 * shape.neurons as f64 * nodes;
+        let converged = state.schedule.observe(&totals, totals.local_loss, elements.sqrt());
+        if let Some(folder) = &mut self.folder
+            && let Err(error) = folder.add_row(&row)
+        {
+            self.output_failed.get_or_insert(error);
+        }
+        let last = stage_iteration == self.settings.iterations;
+        self.screen.row(&row, stage_iteration, self.settings.iterations, last);
+        let status = match reduced.not_finite {
+            Some((layer, variable)) => Some(Status::Diverged { layer, variable, iteration: row.iteration }),
+            None => converged.then_some(Status::Converged),
+        };
+        let output_failed = reduced.output_failed;
+        state.last = Some((row, reduced));
+        if output_failed {
+            let failed = match self.output_failed.take() {
+                Some(error) => Err(SetUpError::Output(error)),
+                None => Ok(()),
+            };
+            agree(self.communicator, self.policy, "output", failed, SetUpError::describe)?;
+        }
+        Ok(status)
+    }
+
+    /// Receives the last q, so that both sides of a boundary are at the same iteration, and lets all sends leave.
+    fn end_stage(&mut self, state: &mut RunState<T>) -> Result<(), TrainError> {
+        if state.network.has_rank_below()
+            && let Some(penalties) = state.previous
+        {
+            let mut rules = self.rules(state, penalties)?;
+            rules.iteration += 1;
+            let below = &mut state.network.boundaries[0];
+            iteration::receive_q(below, &rules, &mut self.exchange, &self.workers, 1.0)?;
+        }
+        Ok(self.exchange.finish_sends()?)
+    }
+}

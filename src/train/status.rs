@@ -1,0 +1,63 @@
+//! How a run ended.
+
+use super::output::Summary;
+use crate::admm::iteration::Variable;
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// Every stage ran its iterations.
+    Finished,
+    /// The last stage met its tolerances.
+    Converged,
+    /// A value was not finite.
+    Diverged {
+        /// l.
+        layer: usize,
+        /// The variable it was found in.
+        variable: Variable,
+        /// The iteration, over all stages.
+        iteration: u64,
+    },
+}
+
+impl Status {
+    /// The word in summary.json.
+    pub fn word(self) -> &'static str {
+        match self {
+            Status::Finished => "finished",
+            Status::Converged => "converged",
+            Status::Diverged { .. } => "diverged",
+        }
+    }
+
+    /// The exit code.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Status::Finished | Status::Converged => 0,
+            Status::Diverged { .. } => 4,
+        }
+    }
+
+    /// Why, in words.
+    pub fn message(self) -> String {
+        match self {
+            Status::Finished => "all iterations done".to_owned(),
+            Status::Converged => "both residuals met their tolerances".to_owned(),
+            Status::Diverged { layer, variable, iteration } => format!(
+                "{} of layer {layer} is not finite in iteration {iteration}; try a smaller --nu-max, a larger --mu, \
+                 or --precision f64",
+                variable.symbol()
+            ),
+        }
+    }
+}
+
+/// What a run came to; the same on every rank.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    /// How it ended.
+    pub status: Status,
+    /// The content of summary.json; seconds and bytes are rank 0's view elsewhere zero.
+    pub summary: Summary,
+}
