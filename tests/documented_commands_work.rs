@@ -146,6 +146,32 @@ fn every_marked_block_runs() {
     assert!(ran >= 4, "only {ran} blocks are marked");
 }
 
+#[test]
+fn every_file_that_a_page_names_exists() {
+    let mut all = pages();
+    all.extend(["CONTRIBUTING.md", "CHANGELOG.md", "datasets/README.md"].map(|name| repository().join(name)));
+    let mut missing = Vec::new();
+    for page in all {
+        let text = fs::read_to_string(&page).unwrap();
+        let quoted = text.split('`').skip(1).step_by(2).map(|name| repository().join(name));
+        let quoted = quoted.filter(|path| {
+            let inside =
+                path.strip_prefix(repository()).ok().and_then(|path| path.to_str()).unwrap_or_default();
+            ["src/", "tests/", "docs/", "jobs/"].iter().any(|folder| inside.starts_with(folder))
+                && !inside.contains([' ', '<', '*'])
+        });
+        let links = text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next());
+        let links = links.filter(|link| !link.is_empty() && !link.contains("://"));
+        let folder = page.parent().unwrap_or(Path::new(""));
+        for path in quoted.chain(links.map(|link| folder.join(link))) {
+            if !path.exists() {
+                missing.push(format!("{} in {}", path.display(), page.display()));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{missing:#?}");
+}
+
 /// Name and default of every long flag of a help text with headings and one indented paragraph a flag.
 fn flags_of_help(help: &str) -> Vec<(String, Option<String>)> {
     let mut flags: Vec<(String, String)> = Vec::new();
@@ -166,7 +192,7 @@ fn flags_of_help(help: &str) -> Vec<(String, Option<String>)> {
         let (_, rest) = text.split_once("[default: ")?;
         Some(rest.split_once(']')?.0.to_owned())
     };
-    let known = |text: &str| match text.contains("[required]") {
+    let known = |text: &str| match text.contains("(required)") {
         true => Some("required".to_owned()),
         false => default(text),
     };
