@@ -2,6 +2,29 @@
 
 use super::error::CommError;
 
+/// Beginnings of the variables that launchers of MPI jobs set: Open MPI, PMI and PMIx (MPICH, Intel, Slurm), Slurm
+/// steps, MVAPICH, Cray, Flux, IBM.
+#[cfg(feature = "mpi")]
+const LAUNCHERS: [&str; 11] = [
+    "OMPI_COMM_WORLD",
+    "PMI_",
+    "PMIX_",
+    "MPI_LOCAL",
+    "MPIEXEC_",
+    "SLURM_STEP",
+    "MV2_COMM",
+    "PALS_",
+    "ALPS_",
+    "FLUX_",
+    "JSM_",
+];
+
+/// Whether a launcher of MPI jobs started this process, by the names of its environment variables.
+#[cfg(feature = "mpi")]
+pub(super) fn is_launched(names: impl IntoIterator<Item = String>) -> bool {
+    names.into_iter().any(|name| LAUNCHERS.iter().any(|start| name.starts_with(start)))
+}
+
 /// Refuses a process that is alone though its launcher started several: each of them would train the whole network
 /// and write to the same folder. `variable` looks up an environment variable.
 ///
@@ -98,5 +121,13 @@ mod tests {
             check(1, environment).unwrap();
         }
         check(4, &[("OMPI_COMM_WORLD_SIZE", "4")]).unwrap();
+    }
+
+    #[cfg(feature = "mpi")]
+    #[test]
+    fn a_plain_shell_is_no_launcher() {
+        let is = |names: &[&str]| is_launched(names.iter().map(|name| (*name).to_owned()));
+        assert!(!is(&["PATH", "HOME", "SLURM_JOB_ID", "OMPI_MCA_btl", "OMPI_ALLOW_RUN_AS_ROOT"]));
+        assert!(is(&["PATH", "OMPI_COMM_WORLD_SIZE"]) && is(&["PMI_RANK"]) && is(&["SLURM_STEP_ID"]));
     }
 }

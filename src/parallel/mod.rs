@@ -32,22 +32,31 @@ pub use single::SingleProcess;
 pub use threads::ThreadCommunicator;
 pub use wait::{WaitPolicy, wait, wait_bytes, wait_sum};
 
-/// Starts whatever connects the ranks in this build: MPI with [`install_panic_hook`], or one process alone. Refuses a
-/// launcher that started several processes that do not know of each other. Call it once, on the main thread.
+/// Starts whatever connects the ranks: MPI with [`install_panic_hook`] where a launcher started this process, else
+/// one process alone, without the seconds that MPI takes to start by itself. Refuses a launcher that started several
+/// processes that do not know of each other. Call it once, on the main thread.
 ///
 /// # Errors
 /// [`CommError::Start`] or [`CommError::WrongLauncher`].
 pub fn start() -> Result<Box<dyn Communicator>, CommError> {
-    #[cfg(feature = "mpi")]
-    let communicator = {
-        let communicator = MpiCommunicator::initialise()?;
-        install_panic_hook();
-        communicator
-    };
-    #[cfg(not(feature = "mpi"))]
-    let communicator = SingleProcess;
+    let communicator = start_unchecked()?;
     check_launcher(communicator.size(), &communicator.library(), |name| std::env::var(name).ok())?;
+    Ok(communicator)
+}
+
+#[cfg(feature = "mpi")]
+fn start_unchecked() -> Result<Box<dyn Communicator>, CommError> {
+    if !launcher::is_launched(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok())) {
+        return Ok(Box::new(SingleProcess));
+    }
+    let communicator = MpiCommunicator::initialise()?;
+    install_panic_hook();
     Ok(Box::new(communicator))
+}
+
+#[cfg(not(feature = "mpi"))]
+fn start_unchecked() -> Result<Box<dyn Communicator>, CommError> {
+    Ok(Box::new(SingleProcess))
 }
 
 /// Ends all ranks at once with this exit code, without waiting for any: the way out when the others may be stuck.

@@ -229,7 +229,10 @@ impl<T: Real> Run<'_, T> {
             row.train_accuracy = share(0, scores.correct[0]);
             row.val_accuracy = share(1, scores.correct[1]);
             row.test_accuracy = share(2, scores.correct[2]);
-            state.best.settle(evaluation);
+            // Weights that are not finite are no model, however they score.
+            if reduced.not_finite.is_none() && scores.loss.iter().all(|loss| loss.is_finite()) {
+                state.best.settle(evaluation);
+            }
             state.last_scores = Some(evaluation);
         }
         for (l, (p, q)) in state.p_ranges.iter_mut().zip(&mut state.q_ranges).enumerate() {
