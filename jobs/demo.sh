@@ -11,7 +11,7 @@ folder=${1:-demo}
 
 bash "$repository/jobs/install-dependencies.sh"
 echo "building (a few minutes the first time)"
-cargo build --release --locked --quiet --manifest-path "$repository/Cargo.toml"
+cargo build --release --locked --manifest-path "$repository/Cargo.toml"
 
 mkdir -p "$folder"
 export PATH=$target/release:$PATH
