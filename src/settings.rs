@@ -62,10 +62,10 @@ pub enum PenaltyRule {
 #[derive(Debug, Clone, Default, PartialEq, clap::Args, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct RawSettings {
-    /// Data set file (HDF5) [required]
+    /// Data set file, HDF5 (required)
     #[arg(long, value_name = "FILE.h5", help_heading = "Data")]
     pub data: Option<PathBuf>,
-    /// Folder for the results; made if absent [required]
+    /// Folder for the results; made if absent (required)
     #[arg(long, value_name = "DIR", help_heading = "Data")]
     pub output: Option<PathBuf>,
     /// Split of the nodes [default: public, else random_0, else random, else the only one]
