@@ -128,7 +128,7 @@ impl<T: Real> Prediction<T> {
 }
 
 /// The number of the largest value, the lowest of several; 0 of none.
-fn argmax<T: Real>(values: impl IntoIterator<Item = T>) -> usize {
+pub fn argmax<T: Real>(values: impl IntoIterator<Item = T>) -> usize {
     let mut best: Option<(usize, T)> = None;
     for (class, value) in values.into_iter().enumerate() {
         if best.is_none_or(|(_, top)| value > top) {

@@ -11,6 +11,7 @@ use crate::admm::z_last::cross_entropy;
 use crate::admm::{Layer, Weights, Workspace};
 use crate::linalg::elements::{flat_vector, rows, rows_mut};
 use crate::linalg::{NodeBlocks, Real, ScalarSum, product::product};
+use crate::model::forward::argmax;
 use crate::parallel::exchange::{Exchange, ExchangeError};
 
 /// Nodes of a block of the forward pass.
@@ -84,23 +85,12 @@ impl EvaluatedNodes {
         let mut scores = Scores::default();
         for ((z, label), row) in rows(logits).zip(&self.labels[block]).zip(self.blocks.range(block)) {
             if let (Some(label), Some(set)) = (*label, self.set_of(row)) {
-                scores.correct[set] += f64::from(u8::from(argmax(z) == label));
+                scores.correct[set] += f64::from(u8::from(argmax(z.iter().copied()) == label));
                 scores.loss[set] += cross_entropy(z.iter().map(|z| z.f64()), label);
             }
         }
         scores
     }
-}
-
-/// The class with the largest entry, the lowest of several.
-pub fn argmax<T: Real>(z: &[T]) -> usize {
-    let mut best = 0;
-    for (class, value) in z.iter().enumerate() {
-        if *value > z[best] {
-            best = class;
-        }
-    }
-    best
 }
 
 /// W and b of one layer as they were at an evaluation.
