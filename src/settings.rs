@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use crate::admm::Subproblem;
 use crate::graph::{FeatureNorm, Operators};
-use crate::quantize::LevelSet;
+use crate::quantize::{Element, LevelSet, Wire};
 
 /// What is rounded to a level set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
@@ -143,6 +143,9 @@ pub struct RawSettings {
     /// A fixed level set instead, such as the paper's -1:20:1
     #[arg(long, value_name = "LO:HI:STEP", allow_hyphen_values = true, help_heading = "Quantization")]
     pub levels: Option<String>,
+    /// How p and q that are not quantized travel, and are rounded everywhere [default: as --precision]
+    #[arg(long, value_enum, help_heading = "Quantization")]
+    pub wire: Option<Wire>,
 
     /// Iterations between evaluations [default: 1]
     #[arg(long, value_name = "K", help_heading = "Run")]
@@ -213,6 +216,8 @@ pub struct Settings {
     pub bits: u32,
     /// A fixed level set.
     pub levels: Option<LevelSet>,
+    /// How p and q that are on no level set travel.
+    pub wire: Wire,
     /// Iterations between evaluations.
     pub evaluate_every: usize,
     /// Threads of each rank.
@@ -312,6 +317,7 @@ impl RawSettings {
             quantize,
             bits,
             levels,
+            wire,
             evaluate_every,
             threads,
             block_nodes,
@@ -398,6 +404,22 @@ impl RawSettings {
                 "--nu-restart {nu_restart} is above --nu-max {nu_max}: raise --nu-max or use --penalties fixed"
             )));
         }
+        let precision = self.precision.unwrap_or_default();
+        let native = match precision {
+            Precision::F32 => Wire::F32,
+            Precision::F64 => Wire::F64,
+        };
+        let wire = self.wire.unwrap_or(native);
+        if wire == Wire::F64 && precision == Precision::F32 {
+            return Err(SettingsError::Contradiction(
+                "--wire f64 needs --precision f64: f32 numbers are no more precise for it".into(),
+            ));
+        }
+        if quantize == Quantize::Pq && wire != native {
+            return Err(SettingsError::Contradiction(format!(
+                "--wire {wire} has nothing to act on with --quantize pq: both p and q travel as level indices"
+            )));
+        }
         let settings = Settings {
             data: self.data.ok_or(SettingsError::Missing("data"))?,
             output: self.output.ok_or(SettingsError::Missing("output"))?,
@@ -407,7 +429,7 @@ impl RawSettings {
             layers,
             neurons: whole("neurons", self.neurons.unwrap_or(100), 1, MOST_NEURONS)?,
             stages,
-            precision: self.precision.unwrap_or_default(),
+            precision,
             seed: self.seed.unwrap_or(0),
             iterations: whole("iterations", self.iterations.unwrap_or(200), 1, MOST_ITERATIONS)?,
             rho: number("rho", self.rho.unwrap_or(nu), 1e-12, 1e12)?,
@@ -425,6 +447,7 @@ impl RawSettings {
             quantize,
             bits: whole("bits", self.bits.unwrap_or(8) as usize, 1, 16)? as u32,
             levels,
+            wire,
             evaluate_every: whole("evaluate-every", self.evaluate_every.unwrap_or(1), 1, MOST_ITERATIONS)?,
             threads: whole("threads", self.threads.unwrap_or(1), 1, 1024)?,
             block_nodes: match self.block_nodes {
@@ -449,6 +472,11 @@ impl RawSettings {
 }
 
 impl Settings {
+    /// What p and q that are on no level set are rounded to, in a run of this type; `None` where that changes nothing.
+    pub fn rounding_wire<T: Element>(&self) -> Option<Wire> {
+        (self.wire != Wire::native::<T>()).then_some(self.wire)
+    }
+
     /// The settings as raw ones with every value spelled out, for `config.toml`; checking them gives these again.
     pub fn spelled_out(&self, split: &str) -> RawSettings {
         let adaptive = self.penalties == PenaltyRule::Adaptive;
@@ -480,6 +508,7 @@ impl Settings {
             quantize: Some(self.quantize),
             bits: (rounded && self.levels.is_none()).then_some(self.bits),
             levels: self.levels.as_ref().map(ToString::to_string),
+            wire: Some(self.wire),
             evaluate_every: Some(self.evaluate_every),
             threads: Some(self.threads),
             block_nodes: self.block_nodes,

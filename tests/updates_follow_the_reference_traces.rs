@@ -135,6 +135,7 @@ fn follow(path: &Path, block_nodes: Option<usize>, threads: usize) -> (f64, Stri
             subproblem,
             p_levels: levels.clone().filter(|_| quantize.contains('p')),
             q_levels: levels.clone().filter(|_| quantize.contains('q')),
+            wire: None,
             spectral_norm: SpectralNorm::Exact,
             z_tolerance: 1e-13,
         };

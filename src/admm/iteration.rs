@@ -8,10 +8,10 @@ use super::p::{self, PStep, SpectralNorm};
 use super::q::{self, QStep};
 use super::residuals::{LayerTerms, layer_terms};
 use super::{Boundary, Layer, Penalties, Subproblem, Weights, Workspace, b, u, w, z, z_last};
-use crate::linalg::elements::larger;
+use crate::linalg::elements::{flat_mut, larger};
 use crate::linalg::factor::FactorError;
 use crate::linalg::{Real, Workers};
-use crate::quantize::LevelSet;
+use crate::quantize::{LevelSet, Wire};
 
 /// W p carried along by additions is formed anew this often, so that rounding does not gather in it.
 const REFRESH_EVERY: u64 = 50;
@@ -123,6 +123,8 @@ pub struct Rules {
     pub p_levels: Option<Vec<LevelSet>>,
     /// Level set of q_l at boundary l (index l − 1); `None` where q is not quantized.
     pub q_levels: Option<Vec<LevelSet>>,
+    /// What p and q that are not quantized are rounded to, because they travel so; `None`: they travel as they are.
+    pub wire: Option<Wire>,
     /// How ‖W‖₂² is found where p is quantized.
     pub spectral_norm: SpectralNorm,
     /// Largest entry of the gradient at which z_L counts as found.
@@ -266,6 +268,13 @@ pub fn iterate<T: Real, N: Neighbours<T>>(
             };
             let PStep { peak, .. } = report.or_failure(step, Variable::P);
             report.p_peak = peak;
+            if let (None, Some(wire)) = (levels, rules.wire) {
+                // On every boundary, between ranks or not, so that results do not depend on the number of ranks.
+                workers.each(&mut boundary.blocks, |_, block| wire.round(flat_mut(&mut block.p)));
+                if !solve {
+                    w::refresh(layer, Some(boundary), workers);
+                }
+            }
             if !peak.is_finite() || not_finite(boundary.blocks.iter().map(|block| &block.p)) {
                 report.not_finite = Some(Variable::P);
             }
@@ -333,7 +342,7 @@ pub fn iterate<T: Real, N: Neighbours<T>>(
             let mut work: Vec<_> =
                 boundary.blocks.iter_mut().map(|block| (block, QStep::default())).collect();
             workers.each(&mut work, |k, (block, step)| {
-                *step = q::update(&layer.blocks[k].z, block, penalties, levels);
+                *step = q::update(&layer.blocks[k].z, block, penalties, levels, rules.wire);
                 u::update(block, penalties.rho);
             });
             steps.extend(work.iter().map(|work| work.1));

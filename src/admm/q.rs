@@ -5,7 +5,7 @@ use ndarray::Array2;
 use super::{BoundaryBlock, Penalties};
 use crate::linalg::Real;
 use crate::linalg::elements::{larger, peak, rows, rows_mut, sum2};
-use crate::quantize::LevelSet;
+use crate::quantize::{LevelSet, Wire};
 
 /// What an update of q leaves to be known.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -16,7 +16,8 @@ pub struct QStep {
     pub peak: f64,
 }
 
-/// q_l ← (ρ p_{l+1} + u_l + ν f(z_l)) / (ρ + ν), then to the nearest level where q is quantized.
+/// q_l ← (ρ p_{l+1} + u_l + ν f(z_l)) / (ρ + ν), then to the nearest level where q is quantized, or else to what `wire` lets
+/// through.
 ///
 /// `z`, p, q, u: nodes × n_l. Cost: 6 nodes n_l.
 pub fn update<T: Real>(
@@ -24,6 +25,7 @@ pub fn update<T: Real>(
     block: &mut BoundaryBlock<T>,
     penalties: &Penalties,
     levels: Option<&LevelSet>,
+    wire: Option<Wire>,
 ) -> QStep {
     let (rho, nu) = (T::of(penalties.rho), T::of(penalties.nu));
     let scale = T::one() / (rho + nu);
@@ -38,6 +40,8 @@ pub fn update<T: Real>(
         if let Some(levels) = levels {
             step.peak = larger(step.peak, peak(q));
             levels.round(q);
+        } else if let Some(wire) = wire {
+            wire.round(q);
         }
         step.change2 += sum2(q, &old, |q, old| (q - old) * (q - old));
     }

@@ -1,7 +1,11 @@
 //! The exchange of p and q with the ranks that hold the layers below and above.
 //!
 //! Receives are posted before sends, and nothing blocks but the wait for a neighbour's p or q. A block of nodes
-//! is a message; the messages of one kind between two ranks arrive in the order in which they were sent.
+//! is a message; the messages of one kind between two ranks arrive in the order in which they were sent. Receives are
+//! posted for the longest message there can be; the true length comes with the message.
+//!
+//! Where p or q is on a level set, both sides keep a [`Stream`] for each block, from the start of a stage on: the
+//! activations of the forward pass, rounded, are known to both and stand for the message before the first.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -10,12 +14,13 @@ use ndarray::Array2;
 use thiserror::Error;
 
 use super::{CommError, Communicator, Completed, Pending, WaitPolicy, wait_bytes};
-use crate::admm::Boundary;
 use crate::admm::iteration::Neighbours;
+use crate::admm::{Boundary, BoundaryBlock};
 use crate::linalg::Real;
 use crate::linalg::elements::{flat, flat_mut};
 use crate::quantize::{
-    Header, Kind, LevelSet, MessageError, decode, encode_packed, encode_raw, raw_message_len,
+    CodecState, Header, Kind, LevelSet, MessageError, Problem, Scratch, Stream, Wire, decode_raw, encode_raw,
+    longest_message_len,
 };
 
 /// An exchange that failed.
@@ -60,6 +65,36 @@ pub struct ExchangeSeconds {
     pub decode: f64,
 }
 
+/// The level sets of an iteration, by boundary (index l − 1); `None` where a variable is on no level set.
+#[derive(Debug, Clone, Default)]
+struct IterationLevels {
+    iteration: u64,
+    p: Option<Vec<LevelSet>>,
+    q: Option<Vec<LevelSet>>,
+}
+
+/// What both sides of a boundary keep of the messages so far, one [`Stream`] a block.
+#[derive(Debug, Default)]
+struct Streams {
+    sent_p: Vec<Stream>,
+    sent_q: Vec<Stream>,
+    received_p: Vec<Stream>,
+    received_q: Vec<Stream>,
+}
+
+/// What a rank keeps of the messages so far as plain data, by block; empty where nothing is on a level set.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ExchangeState {
+    /// p to the rank below.
+    pub sent_p: Vec<CodecState>,
+    /// q to the rank above.
+    pub sent_q: Vec<CodecState>,
+    /// p from the rank above.
+    pub received_p: Vec<CodecState>,
+    /// q from the rank below.
+    pub received_q: Vec<CodecState>,
+}
+
 /// One rank's side of the exchange during a stage.
 pub struct Exchange<'a> {
     communicator: &'a dyn Communicator,
@@ -67,18 +102,37 @@ pub struct Exchange<'a> {
     below: Option<usize>,
     above: Option<usize>,
     iteration: u64,
-    p_levels: Option<Vec<LevelSet>>,
-    q_levels: Option<Vec<LevelSet>>,
+    /// Of this iteration, and of the one before, whose q is still to come.
+    levels: [IterationLevels; 2],
+    /// How what is on no level set travels; `None`: as it is.
+    wire: Option<Wire>,
+    streams: Option<Streams>,
     sends: Vec<Pending>,
     awaited_p: VecDeque<Pending>,
     awaited_q: VecDeque<Pending>,
     awaited_activations: VecDeque<Pending>,
     spare: Vec<Vec<u8>>,
-    indices: Vec<u32>,
+    scratch: Scratch,
     /// Bytes and messages since the start of the run.
     pub traffic: Traffic,
     /// Seconds since the start of the run.
     pub seconds: ExchangeSeconds,
+}
+
+/// Streams that start from what both sides know: the rounded activations of the forward pass.
+fn start<T: Real>(
+    boundary: Option<&Boundary<T>>,
+    levels: Option<&[LevelSet]>,
+    variable: impl Fn(&BoundaryBlock<T>) -> &Array2<T>,
+) -> Vec<Stream> {
+    let Some(boundary) = boundary else { return Vec::new() };
+    let Some(levels) = levels.and_then(|sets| sets.get(boundary.index - 1)) else { return Vec::new() };
+    let stream = |block| {
+        let mut stream = Stream::new();
+        stream.start_from(levels, flat(variable(block)));
+        stream
+    };
+    boundary.blocks.iter().map(stream).collect()
 }
 
 /// Messages of one kind share a tag.
@@ -95,22 +149,58 @@ impl<'a> Exchange<'a> {
             below: None,
             above: None,
             iteration: 0,
-            p_levels: None,
-            q_levels: None,
+            levels: Default::default(),
+            wire: None,
+            streams: None,
             sends: Vec::new(),
             awaited_p: VecDeque::new(),
             awaited_q: VecDeque::new(),
             awaited_activations: VecDeque::new(),
             spare: Vec::new(),
-            indices: Vec::new(),
+            scratch: Scratch::default(),
             traffic: Traffic::default(),
             seconds: ExchangeSeconds::default(),
         }
     }
 
+    /// Sends and expects p and q that are on no level set in this form; whoever updates them rounds them to it.
+    pub fn with_wire(mut self, wire: Wire) -> Self {
+        self.wire = Some(wire);
+        self
+    }
+
     /// Starts a stage after `iteration` iterations: the ranks that hold the layers below and above this rank's.
     pub fn begin_stage(&mut self, below: Option<usize>, above: Option<usize>, iteration: u64) {
         (self.below, self.above, self.iteration) = (below, above, iteration);
+        self.streams = None;
+    }
+
+    /// What the codecs of this rank keep, for a checkpoint between two iterations.
+    pub fn state(&self) -> ExchangeState {
+        let plain = |streams: &[Stream]| streams.iter().map(Stream::state).collect();
+        self.streams.as_ref().map_or_else(ExchangeState::default, |streams| ExchangeState {
+            sent_p: plain(&streams.sent_p),
+            sent_q: plain(&streams.sent_q),
+            received_p: plain(&streams.received_p),
+            received_q: plain(&streams.received_q),
+        })
+    }
+
+    /// Goes on from [`Exchange::state`], after [`Exchange::begin_stage`].
+    ///
+    /// # Errors
+    /// The state contradicts itself.
+    pub fn resume(&mut self, state: ExchangeState) -> Result<(), Problem> {
+        let streams = |states: Vec<CodecState>| -> Result<Vec<Stream>, Problem> {
+            states.into_iter().map(Stream::from_state).collect()
+        };
+        self.streams = Some(Streams {
+            sent_p: streams(state.sent_p)?,
+            sent_q: streams(state.sent_q)?,
+            received_p: streams(state.received_p)?,
+            received_q: streams(state.received_q)?,
+        });
+        Ok(())
     }
 
     /// Starts an iteration: posts the receives of p from above and of q from below, so that no send waits for one.
@@ -127,12 +217,22 @@ impl<'a> Exchange<'a> {
         above: Option<&Boundary<T>>,
     ) -> Result<(), ExchangeError> {
         self.iteration = iteration;
-        let keep = |sets: &mut Option<Vec<LevelSet>>, new: Option<&[LevelSet]>| match (sets.as_deref(), new) {
-            (Some(old), Some(new)) if old == new => {}
-            (_, new) => *sets = new.map(<[LevelSet]>::to_vec),
+        self.levels.swap(0, 1);
+        self.levels[0] = IterationLevels {
+            iteration,
+            p: p_levels.map(<[LevelSet]>::to_vec),
+            q: q_levels.map(<[LevelSet]>::to_vec),
         };
-        keep(&mut self.p_levels, p_levels);
-        keep(&mut self.q_levels, q_levels);
+        if self.streams.is_none() {
+            let below = below.filter(|_| self.below.is_some());
+            let above = above.filter(|_| self.above.is_some());
+            self.streams = Some(Streams {
+                sent_p: start(below, p_levels, |block| &block.p),
+                sent_q: start(above, q_levels, |block| &block.q),
+                received_p: start(above, p_levels, |block| &block.p),
+                received_q: start(below, q_levels, |block| &block.q),
+            });
+        }
         if let (Some(rank), Some(boundary)) = (self.above, above) {
             for block in &boundary.blocks {
                 let pending = self.post_receive::<T>(rank, Kind::P, block.p.len(), "p of the layer above")?;
@@ -195,7 +295,7 @@ impl<'a> Exchange<'a> {
         values: &Array2<T>,
     ) -> Result<(), ExchangeError> {
         let Some(rank) = self.above else { return Ok(()) };
-        let sent = self.send(rank, Kind::Activations, l, block, None, values)?;
+        let sent = self.send(rank, Kind::Activations, l, block, values)?;
         self.traffic.other_bytes += sent;
         Ok(())
     }
@@ -220,7 +320,7 @@ impl<'a> Exchange<'a> {
         purpose: &'static str,
     ) -> Result<Pending, ExchangeError> {
         let buffer = self.spare.pop().unwrap_or_default();
-        let longest = raw_message_len::<T>(elements);
+        let longest = longest_message_len::<T>(elements);
         Ok(self.communicator.post_receive(from, tag(kind), buffer, longest)?.named(purpose))
     }
 
@@ -236,19 +336,21 @@ impl<'a> Exchange<'a> {
         kind: Kind,
         l: usize,
         block: usize,
-        levels: Option<&LevelSet>,
         values: &Array2<T>,
     ) -> Result<u64, ExchangeError> {
         let start = Instant::now();
         let header = Self::header(kind, l, block, self.iteration, values);
         let mut message = self.spare.pop().unwrap_or_default();
-        let encoded = match levels {
-            Some(levels) => {
-                self.indices.resize(values.len(), 0);
-                levels.indices_of(flat(values), &mut self.indices);
-                encode_packed(&header, levels, &self.indices, &mut message)
+        let levels = self.levels_of(kind, l, self.iteration);
+        let streams = self.streams.as_mut().map(|streams| match kind {
+            Kind::P => &mut streams.sent_p,
+            _ => &mut streams.sent_q,
+        });
+        let encoded = match (levels, streams.and_then(|streams| streams.get_mut(block))) {
+            (Some(levels), Some(stream)) => {
+                stream.encode(&header, &levels, flat(values), &mut self.scratch, &mut message).map(|_| ())
             }
-            None => encode_raw(&header, flat(values), &mut message),
+            _ => encode_raw(&header, self.wire_of::<T>(kind), flat(values), &mut message),
         };
         let rank = self.communicator.rank();
         encoded.map_err(|source| ExchangeError::Message { rank, peer: to, source })?;
@@ -273,14 +375,40 @@ impl<'a> Exchange<'a> {
         let start = Instant::now();
         let expected = Self::header(kind, l, block, iteration, out);
         let rank = self.communicator.rank();
-        decode(&message, &expected, flat_mut(out)).map_err(|source| ExchangeError::Message {
-            rank,
-            peer: from,
-            source,
-        })?;
+        let levels = self.levels_of(kind, l, iteration);
+        let streams = self.streams.as_mut().map(|streams| match kind {
+            Kind::P => &mut streams.received_p,
+            _ => &mut streams.received_q,
+        });
+        let decoded = match (levels, streams.and_then(|streams| streams.get_mut(block))) {
+            (Some(levels), Some(stream)) => {
+                stream.decode(&message, &expected, &levels, flat_mut(out), &mut self.scratch).map(|_| ())
+            }
+            _ => decode_raw(&message, &expected, self.wire_of::<T>(kind), flat_mut(out)),
+        };
+        decoded.map_err(|source| ExchangeError::Message { rank, peer: from, source })?;
         self.spare.push(message);
         self.seconds.decode += start.elapsed().as_secs_f64();
         Ok(())
+    }
+
+    /// The level set that this variable had in this iteration.
+    fn levels_of(&self, kind: Kind, l: usize, iteration: u64) -> Option<LevelSet> {
+        let of = self.levels.iter().find(|levels| levels.iteration == iteration)?;
+        let sets = match kind {
+            Kind::P => of.p.as_ref(),
+            Kind::Q => of.q.as_ref(),
+            _ => None,
+        };
+        sets.and_then(|sets| sets.get(l - 1)).copied()
+    }
+
+    /// Activations of evaluations travel as they are.
+    fn wire_of<T: Real>(&self, kind: Kind) -> Wire {
+        match kind {
+            Kind::P | Kind::Q => self.wire.unwrap_or_else(Wire::native::<T>),
+            _ => Wire::native::<T>(),
+        }
     }
 
     /// Tests the sends under way and takes back the buffers of those that have left.
@@ -315,9 +443,8 @@ impl<T: Real> Neighbours<T> for Exchange<'_> {
 
     fn send_p(&mut self, below: &Boundary<T>) -> Result<(), ExchangeError> {
         let Some(rank) = self.below else { return Ok(()) };
-        let levels = self.p_levels.as_ref().and_then(|sets| sets.get(below.index - 1)).cloned();
         for (k, block) in below.blocks.iter().enumerate() {
-            self.traffic.p_bytes += self.send(rank, Kind::P, below.index, k, levels.as_ref(), &block.p)?;
+            self.traffic.p_bytes += self.send(rank, Kind::P, below.index, k, &block.p)?;
             self.traffic.messages += 1;
         }
         Ok(())
@@ -334,9 +461,8 @@ impl<T: Real> Neighbours<T> for Exchange<'_> {
 
     fn send_q(&mut self, above: &Boundary<T>) -> Result<(), ExchangeError> {
         let Some(rank) = self.above else { return Ok(()) };
-        let levels = self.q_levels.as_ref().and_then(|sets| sets.get(above.index - 1)).cloned();
         for (k, block) in above.blocks.iter().enumerate() {
-            self.traffic.q_bytes += self.send(rank, Kind::Q, above.index, k, levels.as_ref(), &block.q)?;
+            self.traffic.q_bytes += self.send(rank, Kind::Q, above.index, k, &block.q)?;
             self.traffic.messages += 1;
             self.traffic.baseline_bytes += 12 * block.q.len() as u64;
         }

@@ -9,7 +9,7 @@ use crate::admm::Weights;
 use crate::admm::deepen::{LayerWeights, Origin, new_layer, origin};
 use crate::linalg::Real;
 use crate::linalg::elements::{flat, flat_mut};
-use crate::quantize::{Header, Kind, decode, encode_raw, raw_message_len};
+use crate::quantize::{Header, Kind, Wire, decode_raw, encode_raw, longest_message_len};
 
 /// W and b of one layer, dense.
 pub type DenseLayer<T> = (Array2<T>, Array1<T>);
@@ -76,7 +76,7 @@ pub fn redistribute<T: Real>(
                     .enumerate()
             {
                 let mut message = Vec::new();
-                encode_raw(&header(l, part, rows, cols), values, &mut message)
+                encode_raw(&header(l, part, rows, cols), Wire::native::<T>(), values, &mut message)
                     .map_err(|source| ExchangeError::Message { rank, peer: to, source })?;
                 sends.push(
                     communicator.post_send(to, Kind::Weights as u16, message)?.named("weights of a layer"),
@@ -132,7 +132,7 @@ fn post_receive<T: Real>(
     from: usize,
     elements: usize,
 ) -> Result<Pending, ExchangeError> {
-    let longest = raw_message_len::<T>(elements);
+    let longest = longest_message_len::<T>(elements);
     Ok(communicator
         .post_receive(from, Kind::Weights as u16, Vec::new(), longest)?
         .named("weights of a layer"))
@@ -147,11 +147,8 @@ fn receive<T: Real>(
 ) -> Result<Array2<T>, ExchangeError> {
     let message = wait_bytes(communicator, pending, policy)?;
     let mut matrix = Array2::zeros((expected.rows as usize, expected.cols as usize));
-    decode(&message, &expected, flat_mut(&mut matrix)).map_err(|source| ExchangeError::Message {
-        rank: communicator.rank(),
-        peer: from,
-        source,
-    })?;
+    decode_raw(&message, &expected, Wire::native::<T>(), flat_mut(&mut matrix))
+        .map_err(|source| ExchangeError::Message { rank: communicator.rank(), peer: from, source })?;
     Ok(matrix)
 }
 
@@ -182,7 +179,7 @@ pub fn gather_layer<T: Real>(
                 [(w.nrows(), w.ncols(), flat(&w)), (1, b.len(), crate::linalg::elements::flat_vector(&b))];
             for (part, (rows, cols, values)) in parts.into_iter().enumerate() {
                 let mut message = Vec::new();
-                encode_raw(&header(l, part, rows, cols), values, &mut message)
+                encode_raw(&header(l, part, rows, cols), Wire::native::<T>(), values, &mut message)
                     .map_err(|source| ExchangeError::Message { rank, peer: 0, source })?;
                 let pending = communicator.post_send(0, Kind::Weights as u16, message)?;
                 wait_bytes(communicator, pending.named("weights of the model"), policy)?;

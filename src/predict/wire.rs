@@ -6,6 +6,7 @@ use crate::linalg::Real;
 use crate::linalg::elements::{flat, flat_mut};
 use crate::model::ModelLayer;
 use crate::model::forward::{Overflow, Prediction};
+use crate::quantize::Wire;
 
 /// What every rank has to know.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,7 +34,7 @@ impl Reader<'_> {
         let (bytes, rest) = self.0.split_at_checked(length)?;
         self.0 = rest;
         let mut numbers = Array2::zeros((rows, columns));
-        T::read_bytes(bytes, flat_mut(&mut numbers));
+        Wire::native::<T>().read(bytes, flat_mut(&mut numbers));
         Some(numbers)
     }
 
@@ -50,7 +51,7 @@ fn push_numbers<T: Real>(bytes: &mut Vec<u8>, numbers: &[T]) {
     let start = bytes.len();
     bytes.resize(start + numbers.len() * T::SIZE, 0);
     if let Some(place) = bytes.get_mut(start..) {
-        T::write_bytes(numbers, place);
+        Wire::native::<T>().write(numbers, place);
     }
 }
 

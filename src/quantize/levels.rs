@@ -7,6 +7,36 @@ use super::element::Element;
 /// The most levels: indices have up to 16 bits.
 const MOST: u32 = 1 << 16;
 
+/// A level index in memory: u16 holds every one, u32 is what computing with it takes.
+pub trait LevelIndex: Copy {
+    /// From an index below 2¹⁶.
+    fn of(index: u32) -> Self;
+    /// The index.
+    fn get(self) -> u32;
+}
+
+impl LevelIndex for u16 {
+    #[inline(always)]
+    fn of(index: u32) -> Self {
+        index as u16
+    }
+    #[inline(always)]
+    fn get(self) -> u32 {
+        self.into()
+    }
+}
+
+impl LevelIndex for u32 {
+    #[inline(always)]
+    fn of(index: u32) -> Self {
+        index
+    }
+    #[inline(always)]
+    fn get(self) -> u32 {
+        self
+    }
+}
+
 /// Levels lo, lo + step, …, `count` of them.
 ///
 /// The number of level i is `lo + i·step` in f64, rounded to the type in use: sender and receiver compute the same.
@@ -243,7 +273,7 @@ impl LevelSet {
 
     /// Replaces each value by the number of its nearest level.
     pub fn round<T: Element>(&self, values: &mut [T]) {
-        let mut indices = [0; BATCH];
+        let mut indices = [0u32; BATCH];
         for values in values.chunks_mut(BATCH) {
             let indices = &mut indices[..values.len()];
             self.indices_of(values, indices);
@@ -267,17 +297,18 @@ impl LevelSet {
     ///
     /// # Panics
     /// If the lengths differ.
-    pub fn indices_of<T: Element>(&self, values: &[T], indices: &mut [u32]) {
+    pub fn indices_of<T: Element, I: LevelIndex>(&self, values: &[T], indices: &mut [I]) {
         assert_eq!(values.len(), indices.len(), "one index a value");
         for (values, indices) in values.chunks(BATCH).zip(indices.chunks_mut(BATCH)) {
             let mut any_doubt = false;
             for (value, index) in values.iter().zip(indices.iter_mut()) {
                 let (quick, doubtful) = self.quick(value.to_f64());
-                *index = quick.to_bits() as u32;
+                *index = I::of(quick.to_bits() as u32);
                 any_doubt |= doubtful;
             }
             if any_doubt {
-                values.iter().zip(indices).for_each(|(value, index)| *index = self.nearest(value.to_f64()));
+                let nearest = |value: &T| I::of(self.nearest(value.to_f64()));
+                values.iter().zip(indices).for_each(|(value, index)| *index = nearest(value));
             }
         }
     }
@@ -286,9 +317,12 @@ impl LevelSet {
     ///
     /// # Panics
     /// If the lengths differ.
-    pub fn values_of<T: Element>(&self, indices: &[u32], values: &mut [T]) {
+    pub fn values_of<T: Element, I: LevelIndex>(&self, indices: &[I], values: &mut [T]) {
         assert_eq!(values.len(), indices.len(), "one value an index");
-        values.iter_mut().zip(indices).for_each(|(value, &index)| *value = T::from_f64(self.value(index)));
+        values
+            .iter_mut()
+            .zip(indices)
+            .for_each(|(value, &index)| *value = T::from_f64(self.value(index.get())));
     }
 }
 

@@ -1,33 +1,31 @@
-//! The wire format of one block of one variable: a header of 64 bytes, then the numbers.
+//! The wire format of one block of one variable: a short header that says what the message is, a payload, a checksum.
 //!
-//! | bytes | content (little-endian) |
+//! | bytes | content |
 //! |---|---|
-//! | 0–3 | magic, `pdAG` |
-//! | 4–5 | version, 1 |
-//! | 6 | kind: 1 p, 2 q, 3 activations, 4 weights, 5 state |
-//! | 7 | form: 1 raw f32, 2 raw f64, 3 packed indices |
-//! | 8–11 | boundary: the layer below it (or the layer, for kinds that belong to one) |
-//! | 12–15 | block of nodes |
-//! | 16–23 | iteration |
-//! | 24–27, 28–31 | rows, columns |
-//! | 32–39, 40–47, 48–51 | lowest level, step (f64), number of levels; all zero unless packed |
-//! | 52–59 | length of the payload in bytes |
-//! | 60–63 | CRC-32 (IEEE) of bytes 0–59 and the payload |
+//! | 1 | mark and version, 0xb2 |
+//! | 1 | kind (lower 3 bits: 1 p, 2 q, 3 activations, 4 weights, 5 state) and [`Form`] (upper 5 bits) |
+//! | 1–5 each | boundary (the layer below it, or the layer, for kinds that belong to one), block, iteration, rows, columns: varints |
+//! | 1–22 | level set: 0 none or as in the message before; 1 from 0 in steps of 2^e: e (i8) and the number of levels (varint); 2 lowest level, step (f64), number of levels (varint) |
+//! | 1–10 | length of the payload (varint) |
+//! | … | payload |
+//! | 4 | CRC-32 (IEEE) of all bytes before, exclusive or'ed with the digest of what both sides keep |
+//!
+//! Numbers are little-endian; varints have 7 bits a byte, lowest first, the top bit saying that more follow.
 //!
 //! Decoding checks the length and the checksum first, so that a damaged message is called damaged; then every field
-//! against what the receiver expects. It never panics and allocates nothing.
+//! against what the receiver expects. The digest has 16 bits: a checksum that is off by less than 2¹⁶ in this sense is
+//! a sound message for another state of the receiver. Decoding never panics and allocates nothing beyond the
+//! receiver's own shape.
 
 use super::element::Element;
+use super::half::Wire;
 use super::levels::LevelSet;
-use super::pack::{pack, packed_len, unpack};
+use super::tokens::TokenError;
 
-/// Bytes before the payload.
-pub const HEADER_LEN: usize = 64;
-const MAGIC: [u8; 4] = *b"pdAG";
-const VERSION: u16 = 1;
-const CHECKSUM_AT: usize = HEADER_LEN - 4;
-/// Indices unpacked at a time; a multiple of 8, so that groups stay whole.
-const BATCH: usize = 512;
+/// The longest header and checksum.
+pub const LONGEST_OVERHEAD: usize = 2 + 3 * 5 + 10 + 5 + 22 + 10 + CHECKSUM_LEN;
+const MARK: u8 = 0xb2;
+const CHECKSUM_LEN: usize = 4;
 
 /// What the numbers are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -59,12 +57,61 @@ impl std::fmt::Display for Kind {
 /// How the numbers are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Form {
-    /// f32, little-endian.
+    /// f32.
     RawF32 = 1,
-    /// f64, little-endian.
+    /// f64.
     RawF64 = 2,
-    /// Indices into the level set of the header.
-    Packed = 3,
+    /// binary16.
+    F16 = 3,
+    /// bfloat16.
+    Bf16 = 4,
+    /// Level indices, packed.
+    Packed = 5,
+    /// The level indices that the receiver has already.
+    Unchanged = 6,
+    /// The few level indices that have changed: gaps and differences by adaptive range coding.
+    Sparse = 7,
+    /// Changed level indices: gaps and differences by one table of frequencies each.
+    Gaps = 8,
+    /// All level indices as differences from those the receiver has, by one table of frequencies.
+    Differences = 9,
+    /// All level indices by one table of frequencies.
+    Coded = 10,
+}
+
+impl Form {
+    fn from_code(code: u8) -> Option<Form> {
+        use Form::*;
+        [RawF32, RawF64, F16, Bf16, Packed, Unchanged, Sparse, Gaps, Differences, Coded]
+            .into_iter()
+            .find(|form| *form as u8 == code)
+    }
+
+    /// Whether the receiver needs the indices of the message before.
+    pub fn needs_reference(self) -> bool {
+        matches!(self, Form::Unchanged | Form::Sparse | Form::Gaps | Form::Differences)
+    }
+
+    /// The form of numbers on no level set.
+    pub fn of_wire(wire: Wire) -> Form {
+        match wire {
+            Wire::F32 => Form::RawF32,
+            Wire::F64 => Form::RawF64,
+            Wire::F16 => Form::F16,
+            Wire::Bf16 => Form::Bf16,
+        }
+    }
+
+    /// The wire of numbers on no level set; `None` for level indices.
+    pub fn wire(self) -> Option<Wire> {
+        match self {
+            Form::RawF32 => Some(Wire::F32),
+            Form::RawF64 => Some(Wire::F64),
+            Form::F16 => Some(Wire::F16),
+            Form::Bf16 => Some(Wire::Bf16),
+            _ => None,
+        }
+    }
 }
 
 /// What a message says of itself besides its numbers.
@@ -93,8 +140,15 @@ impl Header {
         usize::try_from(self.rows).ok()?.checked_mul(usize::try_from(self.cols).ok()?)
     }
 
-    fn error(&self, problem: Problem) -> MessageError {
+    pub(super) fn error(&self, problem: Problem) -> MessageError {
         MessageError { wanted: *self, problem }
+    }
+
+    pub(super) fn check_shape(&self, found: usize) -> Result<(), MessageError> {
+        if self.elements() == Some(found) {
+            return Ok(());
+        }
+        Err(self.error(Problem::Shape { rows: self.rows, cols: self.cols, found }))
     }
 }
 
@@ -115,24 +169,33 @@ pub enum Problem {
     /// Fewer or more bytes than the message itself says.
     #[error("expected {expected} bytes, found {found}: it was cut short or run together with another")]
     Length {
-        /// Bytes by the header, or by its own size.
+        /// Bytes by the header, or at least by its own size.
         expected: u64,
         /// Bytes found.
         found: usize,
     },
-    /// The first bytes are not those of a message.
-    #[error("expected the mark \"pdAG\", found {0:02x?}: these bytes are no message")]
-    Magic([u8; 4]),
-    /// Another version of the format.
-    #[error("expected format version {VERSION}, found {0}: all ranks must run the same program")]
-    Version(u16),
+    /// The first byte is not that of a message of this version.
+    #[error(
+        "expected a message to start with {MARK:02x}, found {0:02x}: these bytes are no message of this version"
+    )]
+    Mark(u8),
     /// The checksum does not fit.
     #[error("expected checksum {computed:08x}, found {found:08x}: the message was damaged on the way")]
     Checksum {
         /// Of the bytes that came.
         computed: u32,
-        /// In the header.
+        /// In the message.
         found: u32,
+    },
+    /// A sound message, but the sender counts on another message before it.
+    #[error(
+        "it builds on state {found:04x}, but this rank has {expected:04x}: a message was lost or came twice"
+    )]
+    Reference {
+        /// Digest of what the receiver keeps.
+        expected: u16,
+        /// Digest of what the sender counts on.
+        found: u16,
     },
     /// A field differs from what is expected.
     #[error("expected {field} {expected}, found {found}")]
@@ -144,10 +207,10 @@ pub enum Problem {
         /// In the header.
         found: u64,
     },
-    /// A form that is unknown, or of the other precision.
-    #[error("expected {expected} numbers or packed indices, found form {found}")]
+    /// A form that is unknown, or not the one that fits.
+    #[error("expected {expected}, found form {found}")]
     Form {
-        /// The receiver's element type.
+        /// What the receiver takes here.
         expected: &'static str,
         /// The code in the header.
         found: u8,
@@ -165,6 +228,14 @@ pub enum Problem {
     /// No valid level set.
     #[error("its level set is not valid: {0}")]
     Levels(#[from] super::levels::LevelError),
+    /// Another level set than the receiver's.
+    #[error("expected levels {expected}, found {found}")]
+    OtherLevels {
+        /// By the receiver's state.
+        expected: LevelSet,
+        /// In the header.
+        found: LevelSet,
+    },
     /// An index beyond the levels.
     #[error("expected level indices below {count}, found {found}")]
     Index {
@@ -173,186 +244,275 @@ pub enum Problem {
         /// The index.
         found: u32,
     },
+    /// Changes beyond the last element, or too many.
+    #[error("its changes do not fit {elements} elements")]
+    Changes {
+        /// Elements of the block.
+        elements: usize,
+    },
+    /// Bytes after the end of a coded payload.
+    #[error("its payload goes on for {0} bytes after its content")]
+    Rest(usize),
+    /// A coded stream that cannot be read.
+    #[error(transparent)]
+    Tokens(#[from] TokenError),
     /// Packed indices that do not unpack.
     #[error(transparent)]
     Packing(#[from] super::pack::PackError),
 }
 
-/// Bytes of a message of `elements` raw numbers; what a receiver allows at most.
-pub fn raw_message_len<T: Element>(elements: usize) -> usize {
-    elements.saturating_mul(T::SIZE).saturating_add(HEADER_LEN)
+/// Bytes of a message of `elements` numbers of type `T` at most: what a receiver allows.
+pub fn longest_message_len<T: Element>(elements: usize) -> usize {
+    elements.saturating_mul(T::SIZE).saturating_add(LONGEST_OVERHEAD)
 }
 
-/// Bytes of a message of `elements` indices of `bits` bits.
-pub fn packed_message_len(elements: usize, bits: u32) -> usize {
-    packed_len(elements, bits).saturating_add(HEADER_LEN)
-}
-
-/// Writes numbers as they are into `message`, whose content is replaced and whose allocation is reused.
+/// Writes numbers on no level set into `message`, whose content is replaced and whose allocation is reused.
 ///
 /// # Errors
 /// [`Problem::Shape`] if `values` does not have rows × columns numbers.
 pub fn encode_raw<T: Element>(
     header: &Header,
+    wire: Wire,
     values: &[T],
     message: &mut Vec<u8>,
 ) -> Result<(), MessageError> {
-    check_shape(header, values.len())?;
-    let form = if T::SIZE == 4 { Form::RawF32 } else { Form::RawF64 };
-    begin(header, form, None, values.len() * T::SIZE, message);
-    T::write_bytes(values, &mut message[HEADER_LEN..]);
-    seal(message);
+    header.check_shape(values.len())?;
+    let payload = values.len() * wire.size();
+    begin(header, Form::of_wire(wire), None, payload, message);
+    let at = message.len();
+    message.resize(at + payload, 0);
+    wire.write(values, &mut message[at..]);
+    seal(message, 0);
     Ok(())
 }
 
-/// Writes level indices, packed, into `message`, whose content is replaced and whose allocation is reused.
-///
-/// # Errors
-/// [`Problem::Shape`] if there are not rows × columns indices, [`Problem::Index`] for one beyond the levels.
-pub fn encode_packed(
-    header: &Header,
-    levels: &LevelSet,
-    indices: &[u32],
-    message: &mut Vec<u8>,
-) -> Result<(), MessageError> {
-    check_shape(header, indices.len())?;
-    check_indices(indices, levels.count()).map_err(|problem| header.error(problem))?;
-    begin(header, Form::Packed, Some(levels), packed_len(indices.len(), levels.bits()), message);
-    pack(indices, levels.bits(), &mut message[HEADER_LEN..]).map_err(|error| header.error(error.into()))?;
-    seal(message);
-    Ok(())
-}
-
-/// Checks a message and writes its numbers into `values`, which holds rows × columns of them. After an error the
-/// content of `values` is undefined, but never from a damaged message.
+/// Checks a message of numbers on no level set and writes them into `values`, which holds rows × columns of them.
+/// After an error `values` is unchanged.
 ///
 /// # Errors
 /// Whatever is wrong with the message, named by boundary and iteration.
-pub fn decode<T: Element>(message: &[u8], expected: &Expected, values: &mut [T]) -> Result<(), MessageError> {
-    check_shape(expected, values.len())?;
-    decode_checked(message, expected, values).map_err(|problem| expected.error(problem))
+pub fn decode_raw<T: Element>(
+    message: &[u8],
+    expected: &Expected,
+    wire: Wire,
+    values: &mut [T],
+) -> Result<(), MessageError> {
+    expected.check_shape(values.len())?;
+    let opened = open(message, expected, 0).map_err(|problem| expected.error(problem))?;
+    read_raw(&opened, wire, values).map_err(|problem| expected.error(problem))
 }
 
-fn decode_checked<T: Element>(message: &[u8], expected: &Expected, values: &mut [T]) -> Result<(), Problem> {
+fn read_raw<T: Element>(opened: &Opened<'_>, wire: Wire, values: &mut [T]) -> Result<(), Problem> {
+    if opened.form.wire() != Some(wire) {
+        let expected = match wire {
+            Wire::F64 => "f64 numbers",
+            Wire::F32 => "f32 numbers",
+            Wire::F16 => "f16 numbers",
+            Wire::Bf16 => "bf16 numbers",
+        };
+        return Err(Problem::Form { expected, found: opened.form as u8 });
+    }
+    opened.check_payload(values.len().saturating_mul(wire.size()))?;
+    wire.read(opened.payload, values);
+    Ok(())
+}
+
+/// A message that is sound and is the one expected.
+#[derive(Debug)]
+pub(super) struct Opened<'a> {
+    pub form: Form,
+    pub levels: Option<LevelSet>,
+    pub payload: &'a [u8],
+    /// The digest that the next message in this place builds on.
+    pub digest: u16,
+}
+
+impl Opened<'_> {
+    pub(super) fn check_payload(&self, expected: usize) -> Result<(), Problem> {
+        if self.payload.len() == expected {
+            return Ok(());
+        }
+        let found = self.payload.len() as u64;
+        Err(Problem::Field { field: "payload bytes", expected: expected as u64, found })
+    }
+}
+
+/// Checks everything but the payload's content, against the receiver's `digest` too.
+pub(super) fn open<'a>(message: &'a [u8], expected: &Expected, digest: u16) -> Result<Opened<'a>, Problem> {
     let found = message.len();
-    let Some((head, payload)) = message.split_first_chunk::<HEADER_LEN>() else {
-        return Err(Problem::Length { expected: HEADER_LEN as u64, found });
+    let (&mark, rest) = message.split_first().ok_or(Problem::Length { expected: 12, found })?;
+    if mark != MARK {
+        return Err(Problem::Mark(mark));
+    }
+    let (body, checksum) =
+        message.split_last_chunk::<CHECKSUM_LEN>().ok_or(Problem::Length { expected: 12, found })?;
+    let checksum = u32::from_le_bytes(*checksum);
+    let computed = crc32fast::hash(body);
+    let difference = computed ^ checksum;
+    let Ok(theirs) = u16::try_from(difference) else {
+        return Err(explain(rest, found, computed, checksum));
     };
-    let magic = take(head, 0);
-    if magic != MAGIC {
-        return Err(Problem::Magic(magic));
-    }
-    let version = u16::from_le_bytes(take(head, 4));
-    if version != VERSION {
-        return Err(Problem::Version(version));
-    }
-    let payload_len = u64::from_le_bytes(take(head, 52));
-    if payload_len != payload.len() as u64 {
-        return Err(Problem::Length { expected: payload_len.saturating_add(HEADER_LEN as u64), found });
-    }
-    let (computed, found) = (checksum(message), u32::from_le_bytes(take(head, CHECKSUM_AT)));
-    if computed != found {
-        return Err(Problem::Checksum { computed, found });
-    }
-    let word = |at| u64::from(u32::from_le_bytes(take(head, at)));
+    let mut fields = Fields(body.get(1..).unwrap_or_default());
+    let damaged = || Problem::Checksum { computed, found: checksum };
+    let kind_and_form = fields.byte().ok_or_else(damaged)?;
+    let mut next = || fields.varint().ok_or_else(damaged);
+    let (kind, form) = (u64::from(kind_and_form & 7), kind_and_form >> 3);
     for (field, expected, found) in [
-        ("kind", expected.kind as u64, u64::from(head[6])),
-        ("boundary", expected.boundary.into(), word(8)),
-        ("block", expected.block.into(), word(12)),
-        ("iteration", expected.iteration, u64::from_le_bytes(take(head, 16))),
-        ("rows", expected.rows.into(), word(24)),
-        ("columns", expected.cols.into(), word(28)),
+        ("kind", expected.kind as u64, kind),
+        ("boundary", expected.boundary.into(), next()?),
+        ("block", expected.block.into(), next()?),
+        ("iteration", expected.iteration, next()?),
+        ("rows", expected.rows.into(), next()?),
+        ("columns", expected.cols.into(), next()?),
     ] {
         if expected != found {
             return Err(Problem::Field { field, expected, found });
         }
     }
-    let raw = if T::SIZE == 4 { Form::RawF32 } else { Form::RawF64 };
-    match head[7] {
-        form if form == raw as u8 => {
-            check_payload(payload, values.len().saturating_mul(T::SIZE))?;
-            T::read_bytes(payload, values);
-            Ok(())
+    if theirs != digest {
+        return Err(Problem::Reference { expected: digest, found: theirs });
+    }
+    let form = Form::from_code(form).ok_or(Problem::Form { expected: "a known form", found: form })?;
+    let levels = fields.levels()?;
+    let payload_len = fields.varint().ok_or_else(damaged)?;
+    let payload = fields.0;
+    if payload_len != payload.len() as u64 {
+        let expected = payload_len.saturating_add((found - payload.len()) as u64);
+        return Err(Problem::Length { expected, found });
+    }
+    Ok(Opened { form, levels, payload, digest: next_digest(checksum) })
+}
+
+/// Whether a message whose checksum fails was cut short, by its own length if that can be read.
+fn explain(rest: &[u8], found: usize, computed: u32, checksum: u32) -> Problem {
+    let mut fields = Fields(rest);
+    let length = (|| {
+        fields.byte()?;
+        for _ in 0..5 {
+            fields.varint()?;
         }
-        form if form == Form::Packed as u8 => {
-            let (lo, step) = (f64::from_le_bytes(take(head, 32)), f64::from_le_bytes(take(head, 40)));
-            let levels = LevelSet::new(lo, step, u32::from_le_bytes(take(head, 48)))?;
-            decode_packed(payload, &levels, values)
+        fields.levels().ok()?;
+        let payload = fields.varint()?;
+        Some(payload.saturating_add((found - fields.0.len() + CHECKSUM_LEN) as u64))
+    })();
+    match length {
+        Some(expected) if expected != found as u64 => Problem::Length { expected, found },
+        None => Problem::Length { expected: found as u64 + 1, found },
+        _ => Problem::Checksum { computed, found: checksum },
+    }
+}
+
+/// Reads a header piece by piece.
+struct Fields<'a>(&'a [u8]);
+
+impl Fields<'_> {
+    fn byte(&mut self) -> Option<u8> {
+        let (&first, rest) = self.0.split_first()?;
+        self.0 = rest;
+        Some(first)
+    }
+
+    fn varint(&mut self) -> Option<u64> {
+        let mut value = 0u64;
+        for shift in (0..64).step_by(7) {
+            let byte = self.byte()?;
+            let part = u64::from(byte & 0x7f);
+            if part << shift >> shift != part {
+                return None;
+            }
+            value |= part << shift;
+            if byte < 0x80 {
+                return Some(value);
+            }
         }
-        found => Err(Problem::Form { expected: T::NAME, found }),
+        None
+    }
+
+    fn number(&mut self) -> Option<f64> {
+        let (bytes, rest) = self.0.split_first_chunk::<8>()?;
+        self.0 = rest;
+        Some(f64::from_le_bytes(*bytes))
+    }
+
+    fn levels(&mut self) -> Result<Option<LevelSet>, Problem> {
+        let code = self.byte();
+        let parts = (|| match code? {
+            0 => Some(None),
+            1 => {
+                let exponent = self.byte()? as i8;
+                Some(Some((0.0, 2f64.powi(exponent.into()), self.varint()?)))
+            }
+            2 => Some(Some((self.number()?, self.number()?, self.varint()?))),
+            _ => None,
+        })();
+        match parts {
+            None => Err(Problem::Form { expected: "a level set", found: code.unwrap_or_default() }),
+            Some(None) => Ok(None),
+            Some(Some((lo, step, count))) => {
+                Ok(Some(LevelSet::new(lo, step, u32::try_from(count).unwrap_or(u32::MAX))?))
+            }
+        }
     }
 }
 
-fn decode_packed<T: Element>(payload: &[u8], levels: &LevelSet, values: &mut [T]) -> Result<(), Problem> {
-    let bits = levels.bits();
-    check_payload(payload, packed_len(values.len(), bits))?;
-    let mut indices = [0; BATCH];
-    let batches = payload.chunks(packed_len(BATCH, bits));
-    for (values, packed) in values.chunks_mut(BATCH).zip(batches) {
-        let indices = &mut indices[..values.len()];
-        unpack(packed, bits, indices)?;
-        check_indices(indices, levels.count())?;
-        levels.values_of(indices, values);
+fn put_varint(mut value: u64, out: &mut Vec<u8>) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
     }
-    Ok(())
+    out.push(value as u8);
 }
 
-fn check_shape(header: &Header, found: usize) -> Result<(), MessageError> {
-    if header.elements() == Some(found) {
-        return Ok(());
+fn put_levels(levels: Option<&LevelSet>, out: &mut Vec<u8>) {
+    let Some(levels) = levels else {
+        out.push(0);
+        return;
+    };
+    let exponent = levels.step().log2();
+    let is_power = exponent.fract() == 0.0 && exponent.abs() < 127.0;
+    if levels.lo() == 0.0 && is_power && 2f64.powi(exponent as i32) == levels.step() {
+        out.extend_from_slice(&[1, exponent as i8 as u8]);
+    } else {
+        out.push(2);
+        out.extend_from_slice(&levels.lo().to_le_bytes());
+        out.extend_from_slice(&levels.step().to_le_bytes());
     }
-    Err(header.error(Problem::Shape { rows: header.rows, cols: header.cols, found }))
+    put_varint(levels.count().into(), out);
 }
 
-fn check_payload(payload: &[u8], expected: usize) -> Result<(), Problem> {
-    if payload.len() == expected {
-        return Ok(());
+/// Replaces `message` by a header for a payload of `payload` bytes, which the caller appends.
+pub(super) fn begin(
+    header: &Header,
+    form: Form,
+    levels: Option<&LevelSet>,
+    payload: usize,
+    message: &mut Vec<u8>,
+) {
+    message.clear();
+    message.extend_from_slice(&[MARK, header.kind as u8 | (form as u8) << 3]);
+    for field in [
+        header.boundary.into(),
+        header.block.into(),
+        header.iteration,
+        header.rows.into(),
+        u64::from(header.cols),
+    ] {
+        put_varint(field, message);
     }
-    Err(Problem::Field { field: "payload bytes", expected: expected as u64, found: payload.len() as u64 })
+    put_levels(levels, message);
+    put_varint(payload as u64, message);
 }
 
-fn check_indices(indices: &[u32], count: u32) -> Result<(), Problem> {
-    match indices.iter().fold(0, |largest, &index| index.max(largest)) {
-        found if found >= count => Err(Problem::Index { count, found }),
-        _ => Ok(()),
-    }
+/// Appends the checksum; gives the digest that the next message in this place builds on.
+pub(super) fn seal(message: &mut Vec<u8>, digest: u16) -> u16 {
+    let checksum = crc32fast::hash(message) ^ u32::from(digest);
+    message.extend_from_slice(&checksum.to_le_bytes());
+    next_digest(checksum)
 }
 
-/// Writes the header, its checksum left open, and room for the payload.
-fn begin(header: &Header, form: Form, levels: Option<&LevelSet>, payload: usize, message: &mut Vec<u8>) {
-    // Every byte of the payload is written after this: only what grows needs clearing.
-    message.resize(HEADER_LEN + payload, 0);
-    let mut put = |at: usize, bytes: &[u8]| message[at..at + bytes.len()].copy_from_slice(bytes);
-    put(0, &MAGIC);
-    put(4, &VERSION.to_le_bytes());
-    put(6, &[header.kind as u8, form as u8]);
-    put(8, &header.boundary.to_le_bytes());
-    put(12, &header.block.to_le_bytes());
-    put(16, &header.iteration.to_le_bytes());
-    put(24, &header.rows.to_le_bytes());
-    put(28, &header.cols.to_le_bytes());
-    put(32, &levels.map_or(0.0, LevelSet::lo).to_le_bytes());
-    put(40, &levels.map_or(0.0, LevelSet::step).to_le_bytes());
-    put(48, &levels.map_or(0, LevelSet::count).to_le_bytes());
-    put(52, &(payload as u64).to_le_bytes());
-}
-
-fn seal(message: &mut [u8]) {
-    let checksum = checksum(message);
-    message[CHECKSUM_AT..HEADER_LEN].copy_from_slice(&checksum.to_le_bytes());
-}
-
-/// Of everything but the checksum itself; `message` holds at least a header.
-fn checksum(message: &[u8]) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(&message[..CHECKSUM_AT]);
-    hasher.update(&message[HEADER_LEN..]);
-    hasher.finalize()
-}
-
-/// `N` bytes of the header; the offsets are constants of this file.
-fn take<const N: usize>(head: &[u8; HEADER_LEN], at: usize) -> [u8; N] {
-    std::array::from_fn(|i| head[at + i])
+/// The upper half of the checksum; 0 stands for no message before.
+fn next_digest(checksum: u32) -> u16 {
+    ((checksum >> 16) as u16).max(1)
 }
 
 #[cfg(test)]

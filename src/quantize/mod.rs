@@ -1,17 +1,26 @@
-//! Level sets, and what p and q look like between ranks: nearest levels, packed indices, checked messages.
+//! Level sets, and what p and q look like between ranks: nearest levels, coded indices, checked messages.
 //! Pure safe Rust without MPI.
 
+mod changes;
+mod codec;
 mod element;
+mod half;
 mod levels;
 mod message;
+mod number_tokens;
 mod pack;
+mod range_coder;
 mod ranges;
+mod tokens;
+mod whole;
 
+pub use codec::{CodecState, Scratch, Stream};
 pub use element::Element;
-pub use levels::{LevelError, LevelSet};
+pub use half::Wire;
+pub use levels::{LevelError, LevelIndex, LevelSet};
 pub use message::{
-    Expected, Form, HEADER_LEN, Header, Kind, MessageError, Problem, decode, encode_packed, encode_raw,
-    packed_message_len, raw_message_len,
+    Expected, Form, Header, Kind, LONGEST_OVERHEAD, MessageError, Problem, decode_raw, encode_raw,
+    longest_message_len,
 };
 pub use pack::{PackError, pack, packed_len, unpack};
 pub use ranges::PowerRange;

@@ -138,7 +138,7 @@ impl<'a, T: Real> Run<'a, T> {
             workspace: Workspace::new(),
             folder: None,
             screen,
-            exchange: Exchange::new(communicator, policy),
+            exchange: Exchange::new(communicator, policy).with_wire(settings.wire),
             blocks: NodeBlocks::new(problem.train_labels.len(), settings.block_nodes),
             known: evaluated.known(),
             evaluated,

@@ -84,7 +84,7 @@ impl Screen {
             }
         };
         let quantized = match (settings.quantize, &settings.levels) {
-            (Quantize::None, _) => "p and q as they are".to_owned(),
+            (Quantize::None, _) => format!("p and q as {}", settings.wire),
             (what, Some(levels)) => format!("{what:?} on the levels {levels}").to_lowercase(),
             (what, None) => format!("{what:?} at {} bits", settings.bits).to_lowercase(),
         };

@@ -139,6 +139,7 @@ impl<T: Real> Run<'_, T> {
             subproblem: self.settings.subproblem,
             p_levels,
             q_levels,
+            wire: self.settings.rounding_wire::<T>(),
             spectral_norm: SpectralNorm::Power,
             z_tolerance: if T::SIZE == 4 { 1e-7 } else { 1e-12 },
         })

@@ -14,7 +14,7 @@ use crate::quantize::PowerRange;
 pub const RUN_STATE_VERSION: u32 = 1;
 
 /// One rank's state between two iterations. Random streams are those of (seed, layer) and used up when layers
-/// are made; the messages' form depends on the level sets alone, so the codec keeps nothing.
+/// are made; what the codec keeps is the exchange's to give (`Exchange::state`).
 pub(super) struct RunState<T> {
     /// Stage, from 1.
     pub stage: usize,
