@@ -12,7 +12,7 @@ use pdadmm_g::settings::{Precision, Quantize, RawSettings};
 use pdadmm_g::train::output::Summary;
 use pdadmm_g::train::{RunOptions, Screen, train};
 
-/// A run on `ranks` threads: its summary and its history without bytes and seconds.
+/// A run on `ranks` threads: its summary and its history without traffic and seconds.
 fn run(folder: &Path, raw: &RawSettings, ranks: usize) -> (Summary, String) {
     let output = folder.join(format!("run-{ranks}"));
     let raw = RawSettings {
@@ -36,7 +36,7 @@ fn run(folder: &Path, raw: &RawSettings, ranks: usize) -> (Summary, String) {
     let history = std::fs::read_to_string(output.join("history.csv")).unwrap();
     let columns: Vec<&str> = history.lines().next().unwrap().split(',').collect();
     let kept: Vec<usize> = (0..columns.len())
-        .filter(|&i| !columns[i].contains("bytes") && !columns[i].contains("seconds"))
+        .filter(|&i| !["bytes", "seconds", "messages"].iter().any(|word| columns[i].contains(word)))
         .collect();
     let keep = |line: &str| {
         let cells: Vec<&str> = line.split(',').collect();

@@ -56,7 +56,7 @@ pub struct Traffic {
     pub other_bytes: u64,
 }
 
-/// Seconds that a rank has spent in the exchange.
+/// Seconds that a rank has spent on messages of p and q.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct ExchangeSeconds {
     /// Writing messages.
@@ -354,7 +354,9 @@ impl<'a> Exchange<'a> {
         };
         let rank = self.communicator.rank();
         encoded.map_err(|source| ExchangeError::Message { rank, peer: to, source })?;
-        self.seconds.encode += start.elapsed().as_secs_f64();
+        if matches!(kind, Kind::P | Kind::Q) {
+            self.seconds.encode += start.elapsed().as_secs_f64();
+        }
         let bytes = message.len() as u64;
         self.sends.push(self.communicator.post_send(to, tag(kind), message)?);
         Ok(bytes)
@@ -388,7 +390,9 @@ impl<'a> Exchange<'a> {
         };
         decoded.map_err(|source| ExchangeError::Message { rank, peer: from, source })?;
         self.spare.push(message);
-        self.seconds.decode += start.elapsed().as_secs_f64();
+        if matches!(kind, Kind::P | Kind::Q) {
+            self.seconds.decode += start.elapsed().as_secs_f64();
+        }
         Ok(())
     }
 

@@ -72,6 +72,8 @@ pub struct BytesSummary {
     pub baseline: u64,
     /// Messages of p and q.
     pub messages: u64,
+    /// The base line over p and q; `None` where there is nothing to compare, as with one rank.
+    pub ratio: Option<f64>,
     /// Everything else between ranks: evaluation and stage starts.
     pub other: u64,
 }
@@ -83,9 +85,9 @@ pub struct SecondsSummary {
     pub total: f64,
     /// Iterations and evaluations.
     pub train: f64,
-    /// Writing and reading messages of p and q, summed over ranks.
+    /// Writing messages of p and q, summed over ranks.
     pub encode: f64,
-    /// Reading messages.
+    /// Reading messages of p and q, summed over ranks.
     pub decode: f64,
     /// Waiting for other ranks, summed over ranks.
     pub wait: f64,
@@ -171,8 +173,17 @@ pub struct HistoryRow {
     pub bytes_p: u64,
     /// Bytes of q since the start.
     pub bytes_q: u64,
+    /// 12 bytes an element of every boundary between ranks, since the start.
+    pub bytes_baseline: u64,
+    /// Messages of p and q since the start.
+    pub messages: u64,
     /// Seconds since training started, on rank 0.
     pub seconds: f64,
+}
+
+/// How many times fewer bytes than the base line p and q took; `None` where nothing was sent.
+pub fn ratio(baseline: u64, p: u64, q: u64) -> Option<f64> {
+    (p + q > 0).then(|| baseline as f64 / (p + q) as f64)
 }
 
 /// The folder of a run, made and ready.

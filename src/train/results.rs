@@ -6,7 +6,7 @@ use super::best::Evaluation;
 use super::driver::Run;
 use super::error::{SetUpError, TrainError};
 use super::evaluate::{Scores, Snapshot};
-use super::output::{Accuracy, BestSummary, BytesSummary, HistoryRow, SecondsSummary, Summary};
+use super::output::{Accuracy, BestSummary, BytesSummary, HistoryRow, SecondsSummary, Summary, ratio};
 use super::state::RunState;
 use super::status::{Outcome, Status};
 use crate::admm::Layer;
@@ -164,6 +164,7 @@ impl<T: Real> Run<'_, T> {
                 q: traffic.q_bytes,
                 baseline: traffic.baseline_bytes,
                 messages: traffic.messages,
+                ratio: ratio(traffic.baseline_bytes, traffic.p_bytes, traffic.q_bytes),
                 other: traffic.other_bytes,
             },
             seconds: SecondsSummary {

@@ -3,7 +3,7 @@
 
 use std::io::Write;
 
-use super::output::{HistoryRow, Summary};
+use super::output::{BytesSummary, HistoryRow, SecondsSummary, Summary, ratio};
 use super::problem::Problem;
 use crate::parallel::plan::Plan;
 use crate::parallel::{Communicator, Host};
@@ -113,8 +113,18 @@ impl Screen {
         self.line(format_args!(""));
         self.line(format_args!("stage {number} of {count}: {} layers, by rank: {plan}", plan.layers()));
         self.line(format_args!(
-            "{:>9} {:>11} {:>11} {:>9} {:>9} {:>8} {:>7} {:>7} {:>7} {:>8}",
-            "iteration", "objective", "lagrangian", "primal", "dual", "nu", "train", "val", "test", "seconds"
+            "{:>9} {:>11} {:>11} {:>9} {:>9} {:>8} {:>7} {:>7} {:>7} {:>7} {:>8}",
+            "iteration",
+            "objective",
+            "lagrangian",
+            "primal",
+            "dual",
+            "nu",
+            "train",
+            "val",
+            "test",
+            "ratio",
+            "seconds"
         ));
     }
 
@@ -125,7 +135,7 @@ impl Screen {
         }
         let share = |x: Option<f64>| x.map_or("-".to_owned(), |x| format!("{x:.4}"));
         self.line(format_args!(
-            "{:>9} {:>11.4e} {:>11.4e} {:>9.2e} {:>9.2e} {:>8.0e} {:>7} {:>7} {:>7} {:>8.2}",
+            "{:>9} {:>11.4e} {:>11.4e} {:>9.2e} {:>9.2e} {:>8.0e} {:>7} {:>7} {:>7} {:>7} {:>8.2}",
             row.iteration,
             row.objective,
             row.lagrangian,
@@ -135,6 +145,7 @@ impl Screen {
             share(row.train_accuracy),
             share(row.val_accuracy),
             share(row.test_accuracy),
+            ratio(row.bytes_baseline, row.bytes_p, row.bytes_q).map_or("-".to_owned(), |r| format!("{r:.1}")),
             row.seconds
         ));
     }
@@ -157,17 +168,18 @@ impl Screen {
             share(summary.accuracy.val),
             share(summary.accuracy.test)
         ));
-        let sent = summary.bytes.p + summary.bytes.q;
-        let ratio = match (sent, summary.ranks) {
-            (0, _) | (_, 1) => "n/a".to_owned(),
-            _ => format!(
-                "{:.1} times fewer than p, q and u as float32",
-                summary.bytes.baseline as f64 / sent as f64
-            ),
+        let BytesSummary { p, q, messages, other, .. } = summary.bytes;
+        let ratio = match summary.bytes.ratio {
+            None => "n/a".to_owned(),
+            Some(ratio) => format!("{ratio:.1} times fewer than p, q and u as float32"),
         };
+        self.line(format_args!("sent       {} bytes of p and q in {messages} messages: {ratio}", p + q));
+        if other > 0 {
+            self.line(format_args!("           {other} bytes for evaluations and the starts of stages"));
+        }
+        let SecondsSummary { encode, decode, wait, .. } = summary.seconds;
         self.line(format_args!(
-            "sent       {sent} bytes of p and q in {} messages: {ratio}",
-            summary.bytes.messages
+            "exchange   {encode:.2} s encoding, {decode:.2} s decoding, {wait:.2} s waiting, over all ranks"
         ));
         self.line(format_args!(
             "seconds    {:.2} in all, {:.2} training; model in {}",

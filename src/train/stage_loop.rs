@@ -222,6 +222,8 @@ impl<T: Real> Run<'_, T> {
         row.risk = totals.risk / nodes;
         row.bytes_p = reduced.traffic.p_bytes;
         row.bytes_q = reduced.traffic.q_bytes;
+        row.bytes_baseline = reduced.traffic.baseline_bytes;
+        row.messages = reduced.traffic.messages;
         if let Some(scores) = reduced.scores {
             let evaluation = Evaluation { iteration: row.iteration, scores };
             let share = |set: usize, x: f64| (self.known[set] > 0).then(|| x / self.known[set] as f64);
