@@ -540,7 +540,7 @@ fn check_q_and_u<T: Real>(_: Shape, seed: u64) {
     let Penalties { rho, nu } = penalties;
     let (z, mut block) = boundary_block::<T>(seed);
     let before = block.clone();
-    let step = q::update(&z, &mut block, &penalties, None);
+    let step = q::update(&z, &mut block, &penalties, None, None);
     u::update(&mut block, rho);
     let mut change2 = 0.0;
     for ((i, j), q) in block.q.indexed_iter() {
@@ -567,7 +567,7 @@ fn check_quantized_q<T: Real>(_: Shape, seed: u64) {
         let levels: LevelSet = levels.parse().unwrap();
         let (z, mut block) = boundary_block::<T>(seed);
         let before = block.clone();
-        let step = q::update(&z, &mut block, &penalties, Some(&levels));
+        let step = q::update(&z, &mut block, &penalties, Some(&levels), None);
         let mut peak: f64 = 0.0;
         for ((i, j), q) in block.q.indexed_iter() {
             let at = |a: &Array2<T>| a[[i, j]].f64();
