@@ -154,7 +154,9 @@ pub fn quantized_finish<T: Real>(
         let wd2 = ScalarSum::of(work.iter().map(|trial| trial.wd2));
         let needed = nu * wd2 + rho * d2;
         // The margin covers rounding of the two norms.
-        if norm == SpectralNorm::Exact || needed <= step.tau * d2 * (1.0 + 1e-6) || needed.is_nan() {
+        // A step of nothing is always right; W p formed anew may still differ from the one carried along.
+        let holds = d2 == 0.0 || needed <= step.tau * d2 * (1.0 + 1e-6);
+        if norm == SpectralNorm::Exact || holds || !needed.is_finite() {
             break;
         }
         step.tau = (needed / d2).max(step.tau) * TAU_GROWTH;
