@@ -422,7 +422,10 @@ impl RawSettings {
         }
         let settings = Settings {
             data: self.data.ok_or(SettingsError::Missing("data"))?,
-            output: self.output.ok_or(SettingsError::Missing("output"))?,
+            output: self
+                .output
+                .filter(|path| !path.as_os_str().is_empty())
+                .ok_or(SettingsError::Missing("output"))?,
             split: self.split,
             operators: self.operators.unwrap_or_default(),
             feature_norm: self.feature_norm.unwrap_or(FeatureNorm::None),

@@ -48,7 +48,7 @@ fn run(folder: &Path, raw: &RawSettings, ranks: usize) -> (Summary, String) {
 fn check(name: &str, raw: &RawSettings) -> Summary {
     let folder = tempfile::tempdir().unwrap();
     let data = GenerateSettings::new(300, 12, 3);
-    generate(&data).unwrap().write(&folder.path().join("graph.h5"), false).unwrap();
+    generate(&data).unwrap().write(folder.path().join("graph.h5"), false).unwrap();
     let (alone, history) = run(folder.path(), raw, 1);
     assert_eq!(alone.bytes.p + alone.bytes.q, 0);
     let mut summary = alone;

@@ -153,10 +153,10 @@ pub fn quantized_finish<T: Real>(
         let d2 = ScalarSum::of(work.iter().map(|trial| trial.d2));
         let wd2 = ScalarSum::of(work.iter().map(|trial| trial.wd2));
         let needed = nu * wd2 + rho * d2;
-        // The margin covers rounding of the two norms. Where no entry leaves its level there is no step to hold to the
-        // model: W p formed anew still differs in rounding from W p carried along, and no τ would be large enough.
-        let is_too_long = d2 > 0.0 && needed > step.tau * d2 * (1.0 + 1e-6);
-        if norm == SpectralNorm::Exact || !is_too_long {
+        // The margin covers rounding of the two norms.
+        // A step of nothing is always right; W p formed anew may still differ from the one carried along.
+        let holds = d2 == 0.0 || needed <= step.tau * d2 * (1.0 + 1e-6);
+        if norm == SpectralNorm::Exact || holds || !needed.is_finite() {
             break;
         }
         step.tau = (needed / d2).max(step.tau) * TAU_GROWTH;

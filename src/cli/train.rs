@@ -6,8 +6,8 @@ use clap::Args;
 
 use super::Failure;
 use crate::error_chain;
-use crate::parallel::Communicator;
-use crate::settings::{Precision, RawSettings};
+use crate::parallel::{Communicator, JointFailure, WaitPolicy, agree};
+use crate::settings::{Precision, RawSettings, Settings, SettingsError};
 use crate::train::{Outcome, RunOptions, Screen, TrainError, train};
 
 /// Arguments of `train`.
@@ -35,18 +35,15 @@ pub struct TrainArguments {
 /// # Errors
 /// [`Failure`], with what to print.
 pub fn run(arguments: &TrainArguments, communicator: &dyn Communicator) -> Result<u8, Failure> {
-    let usage = |error: &dyn std::error::Error| Failure {
-        message: error_chain(error),
-        exit_code: 2,
-        // Every rank has the same flags; a file that only some can read is caught by the agreement on set-up.
-        is_joint: true,
-    };
-    let flags = arguments.settings.clone();
-    let raw = match &arguments.config {
-        None => flags,
-        Some(path) => flags.over(RawSettings::from_file(path).map_err(|error| usage(&error))?),
-    };
-    let settings = raw.check().map_err(|error| usage(&error))?;
+    // A settings file that only some ranks can read must not leave the others waiting.
+    let checked = agree(communicator, &WaitPolicy::new(), "settings", checked_settings(arguments), |error| {
+        (2, error_chain(error))
+    });
+    let settings = checked.map_err(|failure| Failure {
+        message: failure.to_string(),
+        exit_code: failure.exit_code(),
+        is_joint: matches!(failure, JointFailure::Failed { .. }),
+    })?;
     let screen = match communicator.rank() == 0 && !arguments.quiet && !arguments.json {
         true => Screen::to(Box::new(std::io::stdout())),
         false => Screen::silent(),
@@ -67,4 +64,14 @@ pub fn run(arguments: &TrainArguments, communicator: &dyn Communicator) -> Resul
         let _ = writeln!(std::io::stdout(), "{text}");
     }
     Ok(outcome.status.exit_code())
+}
+
+/// The settings of flags and file, checked.
+fn checked_settings(arguments: &TrainArguments) -> Result<Settings, SettingsError> {
+    let flags = arguments.settings.clone();
+    let raw = match &arguments.config {
+        None => flags,
+        Some(path) => flags.over(RawSettings::from_file(path)?),
+    };
+    raw.check()
 }

@@ -25,6 +25,8 @@ where
     if n == 0 {
         return Ok(a);
     }
+    // A matrix of one element may have strides of 0, which LAPACK's wrapper does not know.
+    let a = Array2::from_shape_fn((n, n), |at| a[at]);
     a.factorizec_into(UPLO::Lower).map_err(fail)?.invc_into().map_err(fail)
 }
 

@@ -37,7 +37,7 @@ pub enum ExchangeError {
         /// The sending rank.
         peer: usize,
         /// What is wrong with it.
-        source: MessageError,
+        source: Box<MessageError>,
     },
 }
 
@@ -353,7 +353,7 @@ impl<'a> Exchange<'a> {
             _ => encode_raw(&header, self.wire_of::<T>(kind), flat(values), &mut message),
         };
         let rank = self.communicator.rank();
-        encoded.map_err(|source| ExchangeError::Message { rank, peer: to, source })?;
+        encoded.map_err(|source| ExchangeError::Message { rank, peer: to, source: Box::new(source) })?;
         if matches!(kind, Kind::P | Kind::Q) {
             self.seconds.encode += start.elapsed().as_secs_f64();
         }
@@ -388,7 +388,7 @@ impl<'a> Exchange<'a> {
             }
             _ => decode_raw(&message, &expected, self.wire_of::<T>(kind), flat_mut(out)),
         };
-        decoded.map_err(|source| ExchangeError::Message { rank, peer: from, source })?;
+        decoded.map_err(|source| ExchangeError::Message { rank, peer: from, source: Box::new(source) })?;
         self.spare.push(message);
         if matches!(kind, Kind::P | Kind::Q) {
             self.seconds.decode += start.elapsed().as_secs_f64();

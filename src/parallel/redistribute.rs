@@ -77,7 +77,7 @@ pub fn redistribute<T: Real>(
             {
                 let mut message = Vec::new();
                 encode_raw(&header(l, part, rows, cols), Wire::native::<T>(), values, &mut message)
-                    .map_err(|source| ExchangeError::Message { rank, peer: to, source })?;
+                    .map_err(|source| ExchangeError::Message { rank, peer: to, source: Box::new(source) })?;
                 sends.push(
                     communicator.post_send(to, Kind::Weights as u16, message)?.named("weights of a layer"),
                 );
@@ -147,8 +147,9 @@ fn receive<T: Real>(
 ) -> Result<Array2<T>, ExchangeError> {
     let message = wait_bytes(communicator, pending, policy)?;
     let mut matrix = Array2::zeros((expected.rows as usize, expected.cols as usize));
-    decode_raw(&message, &expected, Wire::native::<T>(), flat_mut(&mut matrix))
-        .map_err(|source| ExchangeError::Message { rank: communicator.rank(), peer: from, source })?;
+    decode_raw(&message, &expected, Wire::native::<T>(), flat_mut(&mut matrix)).map_err(|source| {
+        ExchangeError::Message { rank: communicator.rank(), peer: from, source: Box::new(source) }
+    })?;
     Ok(matrix)
 }
 
@@ -180,7 +181,7 @@ pub fn gather_layer<T: Real>(
             for (part, (rows, cols, values)) in parts.into_iter().enumerate() {
                 let mut message = Vec::new();
                 encode_raw(&header(l, part, rows, cols), Wire::native::<T>(), values, &mut message)
-                    .map_err(|source| ExchangeError::Message { rank, peer: 0, source })?;
+                    .map_err(|source| ExchangeError::Message { rank, peer: 0, source: Box::new(source) })?;
                 let pending = communicator.post_send(0, Kind::Weights as u16, message)?;
                 wait_bytes(communicator, pending.named("weights of the model"), policy)?;
             }

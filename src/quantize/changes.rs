@@ -165,7 +165,9 @@ impl Changes {
     /// several times quicker.
     pub fn write_tables(&self, old: &[u16], new: &[u16], buffers: &mut ChangeTokens, out: &mut Vec<u8>) {
         let ChangeTokens { gaps, sizes, words, plain } = buffers;
-        (gaps.clear(), sizes.clear(), plain.clear());
+        gaps.clear();
+        sizes.clear();
+        plain.clear();
         let mut bits = BitWriter::new(plain);
         let (mut gap_counts, mut size_counts) = ([0; 256], [0; 256]);
         let mut next = 0;
@@ -211,7 +213,8 @@ impl Changes {
             return Err(misfit);
         }
         let ChangeTokens { gaps, sizes, .. } = buffers;
-        (gaps.resize(changes, 0), sizes.resize(changes, 0));
+        gaps.resize(changes, 0);
+        sizes.resize(changes, 0);
         let rest = tokens::read(rest, gaps)?;
         let rest = tokens::read(rest, sizes)?;
         let mut bits = BitReader::new(rest);

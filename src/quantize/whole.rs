@@ -20,7 +20,7 @@ pub struct WholeBlock {
 }
 
 /// Indices without a reference are differences from zero.
-fn against<'a>(old: Option<&'a [u16]>, at: usize, len: usize) -> &'a [u16] {
+fn against(old: Option<&[u16]>, at: usize, len: usize) -> &[u16] {
     const ZEROS: [u16; BATCH] = [0; BATCH];
     match old {
         Some(old) => &old[at..at + len],
@@ -40,7 +40,8 @@ impl WholeBlock {
     /// Prepares to write `new` against `old`; gives about how many bytes it will take.
     pub fn prepare(&mut self, new: &[u16], old: Option<&[u16]>, bits: u32) -> usize {
         let WholeBlock { tokens, plain, .. } = self;
-        (tokens.clear(), plain.clear());
+        tokens.clear();
+        plain.clear();
         // Four counters a token: the same one twice in a row would wait for its memory.
         let mut counts = [[0u32; 256]; 4];
         if bits <= PAIR_BITS {

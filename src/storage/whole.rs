@@ -18,6 +18,8 @@ pub(crate) fn write_whole(
     write: impl FnOnce(&Path) -> hdf5::Result<()>,
 ) -> Result<(), StorageError> {
     refuse_existing(path, overwrite)?;
+    // A link stays a link: what it points to is replaced.
+    let path = &std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
@@ -56,6 +58,16 @@ pub fn refuse_existing(path: &Path, overwrite: bool) -> Result<(), StorageError>
         return Err(Fault::new("/", "a file name for the output", "a folder")
             .advise("give a file name, such as cora.h5")
             .in_file(path));
+    }
+    // Renaming over a device would replace it for everybody on the machine.
+    if path.metadata().is_ok_and(|found| !found.is_file()) {
+        return Err(Fault::new(
+            "/",
+            "a regular file or a new name for the output",
+            "a device, pipe or socket",
+        )
+        .advise("give a file name, such as cora.h5")
+        .in_file(path));
     }
     if !overwrite && path.symlink_metadata().is_ok() {
         return Err(StorageError::OutputExists { path: path.to_path_buf() });

@@ -14,9 +14,13 @@ pub struct Evaluation {
 }
 
 impl Evaluation {
-    /// Highest validation accuracy, ties by lowest validation loss, then earliest.
+    /// Highest validation accuracy, ties by lowest validation loss, then earliest. Where no validation node has a
+    /// known class, all accuracies and losses are 0 there, and the lowest training loss decides.
     pub fn beats(&self, other: &Evaluation) -> bool {
         let (ours, theirs) = (&self.scores, &other.scores);
+        if ours.loss[1] == 0.0 && theirs.loss[1] == 0.0 && ours.correct[1] == theirs.correct[1] {
+            return ours.loss[0] < theirs.loss[0];
+        }
         if ours.correct[1] != theirs.correct[1] {
             return ours.correct[1] > theirs.correct[1];
         }

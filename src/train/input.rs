@@ -122,7 +122,7 @@ pub fn build<T: Real>(
     }
     // Activations of layer 1 start with unit variance whatever the scale of the features.
     let norm2: f64 = x.slice(s![..nodes, ..]).iter().map(|x| x.f64() * x.f64()).sum();
-    let scale = T::of((nodes as f64 / norm2.max(f64::MIN_POSITIVE)).sqrt());
+    let scale = T::of(if norm2 > 0.0 { (nodes as f64 / norm2).sqrt() } else { 1.0 });
     w0.mapv_inplace(|w| w * scale);
     a0.mapv_inplace(|a| a * scale);
     let cut = |whole: &Array2<T>, blocks: &NodeBlocks| -> Vec<Array2<T>> {

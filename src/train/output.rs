@@ -202,7 +202,7 @@ impl OutputFolder {
         if path.exists() && !path.is_dir() {
             return Err(OutputError::NotAFolder { path: path.to_owned() });
         }
-        match FILES.into_iter().find(|file| path.join(file).exists()) {
+        match FILES.into_iter().find(|file| path.join(file).symlink_metadata().is_ok()) {
             Some(file) if !overwrite => Err(OutputError::Occupied { folder: path.to_owned(), file }),
             _ => Ok(()),
         }
@@ -216,11 +216,14 @@ impl OutputFolder {
         Self::check(path, overwrite)?;
         let fail = |path: &Path, source| OutputError::Write { path: path.to_owned(), source };
         fs::create_dir_all(path).map_err(|source| fail(path, source))?;
-        for file in FILES {
-            let file = path.join(file);
-            if file.exists() {
-                fs::remove_file(&file).map_err(|source| fail(&file, source))?;
-            }
+        let old: Vec<PathBuf> =
+            FILES.iter().map(|file| path.join(file)).filter(|file| file.symlink_metadata().is_ok()).collect();
+        // All or none: a folder among them must not cost the files beside it.
+        if let Some(folder) = old.iter().find(|file| file.is_dir()) {
+            return Err(fail(folder, io::Error::other("a folder of this name is in the way")));
+        }
+        for file in &old {
+            fs::remove_file(file).map_err(|source| fail(file, source))?;
         }
         let history_path = path.join("history.csv");
         let history = File::create(&history_path).map_err(|source| fail(&history_path, source))?;
@@ -230,6 +233,15 @@ impl OutputFolder {
         let config = format!("# All settings of this run as used; usable with train --config.\n{config}");
         folder.write_whole("config.toml", config.as_bytes())?;
         Ok(folder)
+    }
+
+    /// Makes the folder anew where somebody has removed it during the run: the models are still worth keeping.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn restore(&self) -> Result<(), OutputError> {
+        fs::create_dir_all(&self.path)
+            .map_err(|source| OutputError::Write { path: self.path.clone(), source })
     }
 
     /// A file of the run.
@@ -264,7 +276,11 @@ impl OutputFolder {
     fn write_whole(&self, name: &str, bytes: &[u8]) -> Result<(), OutputError> {
         let path = self.file(name);
         let write = || -> io::Result<()> {
-            let mut file = tempfile::NamedTempFile::new_in(&self.path)?;
+            let mut builder = tempfile::Builder::new();
+            // Temporary files are private by default; a result has the rights of any other file.
+            #[cfg(unix)]
+            builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+            let mut file = builder.tempfile_in(&self.path)?;
             file.write_all(bytes)?;
             file.as_file().sync_all()?;
             file.persist(&path)?;

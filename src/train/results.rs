@@ -24,6 +24,9 @@ impl<T: Real> Run<'_, T> {
         holding: Holding<'_>,
     ) -> Result<Outcome, TrainError> {
         let train_seconds = self.training.elapsed().as_secs_f64();
+        let restored =
+            self.folder.as_ref().map_or(Ok(()), |folder| folder.restore()).map_err(SetUpError::from);
+        agree(self.communicator, self.policy, "output folder at the end", restored, SetUpError::describe)?;
         let layers = &state.network.layers;
         let last: Vec<Snapshot<T>> = layers.iter().map(Snapshot::of).collect();
         let best = state.best.best();

@@ -54,12 +54,12 @@ impl Schedule {
     }
 
     /// Takes in an iteration's totals and training loss; `scale` is what residuals are relative to: the root of
-    /// the number of elements of all p. Returns whether the stage has converged.
+    /// the number of elements of all p; `rho` is that of the iteration. Returns whether the stage has converged.
     ///
     /// The loss stalls where it does not fall by 1 % from one iteration to the next; after two stalls ρ and ν
     /// grow, the two iterations after a change not being counted. Both residuals, relative, must meet their
     /// tolerances in five iterations in a row: with p and q rounded the primal one is exactly 0 early on.
-    pub fn observe(&mut self, totals: &Totals, loss: f64, scale: f64) -> bool {
+    pub fn observe(&mut self, totals: &Totals, loss: f64, scale: f64, rho: f64) -> bool {
         self.since_change += 1;
         if self.rule == PenaltyRule::Adaptive && self.since_change > SETTLE {
             let fell = loss < self.last_loss * (1.0 - STALL);
@@ -73,8 +73,7 @@ impl Schedule {
         }
         self.last_loss = loss;
         let met = self.tolerance.is_some_and(|(primal, dual)| {
-            totals.primal_residual <= primal * scale
-                && totals.dual_residual <= dual * scale * self.penalties.rho
+            totals.primal_residual <= primal * scale && totals.dual_residual <= dual * scale * rho
         });
         self.met = if met { self.met + 1 } else { 0 };
         self.met >= IN_A_ROW

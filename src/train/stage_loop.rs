@@ -68,7 +68,12 @@ impl<T: Real> Run<'_, T> {
         }
         let at_end = self.settle(&mut state, shape, policy)?;
         self.end_stage(&mut state)?;
-        Ok((status.or(at_end).unwrap_or(Status::Finished), state))
+        // Residuals that met their tolerances do not excuse an iteration after them that is not finite.
+        let status = match (status, at_end) {
+            (_, Some(diverged @ Status::Diverged { .. })) => diverged,
+            (status, at_end) => status.or(at_end).unwrap_or(Status::Finished),
+        };
+        Ok((status, state))
     }
 
     /// The forward pass, the first level sets, and p and q rounded to them.
@@ -244,7 +249,7 @@ impl<T: Real> Run<'_, T> {
             *q = q.follow(reduced.q_peaks[l]);
         }
         let elements = (shape.layers - 1) as f64 * shape.neurons as f64 * nodes;
-        let converged = state.schedule.observe(&totals, totals.local_loss, elements.sqrt());
+        let converged = state.schedule.observe(&totals, totals.local_loss, elements.sqrt(), penalties.rho);
         if let Some(folder) = &mut self.folder
             && let Err(error) = folder.add_row(&row)
         {
