@@ -91,8 +91,8 @@ impl Changes {
         self.count
     }
 
-    /// Finds where `new` differs from `old`, of the same length.
-    pub fn find(&mut self, old: &[u16], new: &[u16]) {
+    /// Finds where `new` differs from `old`, of the same length; stops soon after more than `most` differences.
+    pub fn find(&mut self, old: &[u16], new: &[u16], most: usize) {
         if self.positions.len() < new.len() {
             self.positions.resize(new.len(), 0);
         }
@@ -106,6 +106,9 @@ impl Changes {
             for ((i, old), new) in (first..).zip(old).zip(new) {
                 self.positions[self.count] = i;
                 self.count += usize::from(old != new);
+            }
+            if self.count > most {
+                return;
             }
         }
     }

@@ -173,12 +173,13 @@ impl Stream {
         }
         let old = has_reference.then_some(self.reference.as_slice());
         if let Some(old) = old {
-            changes.find(old, indices);
+            let (few, some) = (FEW_CHANGES.max(len / SMALL_SHARE), len / GAPS_SHARE);
+            changes.find(old, indices, few.max(some));
             let count = changes.count();
             if count == 0 {
                 return Ok(Form::Unchanged);
             }
-            if count <= FEW_CHANGES.max(len / SMALL_SHARE) {
+            if count <= few {
                 let mut model = self.model.clone();
                 changes.write_adaptive(old, indices, &mut model, payload);
                 if payload.len() <= packed {
@@ -186,7 +187,7 @@ impl Stream {
                     return Ok(Form::Sparse);
                 }
                 payload.clear();
-            } else if count <= len / GAPS_SHARE {
+            } else if count <= some {
                 changes.write_tables(old, indices, change_tokens, payload);
                 if payload.len() <= packed / 4 {
                     return Ok(Form::Gaps);
