@@ -2,7 +2,7 @@
 //!
 //! 2,048 nodes by 512 neurons, at 4 and 8 bits, with 0.1 %, 2 %, 20 % and all indices changed by a level or a few.
 //! The claim: encoding plus decoding takes at most the input's bytes / 1 GB/s at 4 bits, and / 1.5 GB/s where at most
-//! 2 % have changed; that is a throughput of `both` above 1 or 1.5 GB/s (0.93 or 1.4 GiB/s as criterion prints it).
+//! 2 % have changed: a throughput of `both` of 1 or 1.5 GB/s, which criterion prints as 0.93 or 1.4 GiB/s.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use cpu_time::ThreadTime;

@@ -7,6 +7,9 @@ use super::tokens::{self, Table};
 
 /// Elements compared at a time.
 const STRETCH: usize = 64;
+/// More than one change in this many among so many first elements: the rest is taken to be like them.
+const DENSE: usize = 8;
+const SAMPLE: usize = 8192;
 
 /// What [`Changes`] has learnt from the messages so far; both sides learn the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,8 +94,9 @@ impl Changes {
         self.count
     }
 
-    /// Finds where `new` differs from `old`, of the same length; stops soon after more than `most` differences.
-    pub fn find(&mut self, old: &[u16], new: &[u16], most: usize) {
+    /// Finds where `new` differs from `old`, of the same length. Gives up where a list of changes is not
+    /// worth while, soon after more than `most` or where the beginning is full of them; says whether it went through.
+    pub fn find(&mut self, old: &[u16], new: &[u16], most: usize) -> bool {
         if self.positions.len() < new.len() {
             self.positions.resize(new.len(), 0);
         }
@@ -102,14 +106,30 @@ impl Changes {
             if old == new {
                 continue;
             }
-            let first = (k * STRETCH) as u32;
-            for ((i, old), new) in (first..).zip(old).zip(new) {
-                self.positions[self.count] = i;
-                self.count += usize::from(old != new);
+            let mut at = k * STRETCH;
+            let ((old, old_rest), (new, new_rest)) = (old.as_chunks::<4>(), new.as_chunks::<4>());
+            for (old, new) in old.iter().zip(new) {
+                // Four indices are one comparison of 64 bits.
+                if old != new {
+                    self.note(at, old, new);
+                }
+                at += 4;
             }
-            if self.count > most {
-                return;
+            self.note(at, old_rest, new_rest);
+            let seen = (k + 1) * STRETCH;
+            if self.count > most || (seen >= SAMPLE && self.count > seen / DENSE) {
+                return false;
             }
+        }
+        true
+    }
+
+    /// Takes down the differences of a few elements from position `at` on; without branches.
+    #[inline(always)]
+    fn note(&mut self, at: usize, old: &[u16], new: &[u16]) {
+        for ((i, old), new) in (at..).zip(old).zip(new) {
+            self.positions[self.count] = i as u32;
+            self.count += usize::from(old != new);
         }
     }
 

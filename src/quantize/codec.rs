@@ -19,7 +19,7 @@ const MOST_CODED: usize = 1 << 30;
 const FEW_CHANGES: usize = 64;
 const SMALL_SHARE: usize = 200;
 /// Above one change in this many elements, gaps would cost more than all differences.
-const GAPS_SHARE: usize = 6;
+const GAPS_SHARE: usize = 12;
 /// Coding a whole block must save more than one byte in this many against packing, or is not worth its time.
 const WORTH: usize = 32;
 
@@ -174,12 +174,12 @@ impl Stream {
         let old = has_reference.then_some(self.reference.as_slice());
         if let Some(old) = old {
             let (few, some) = (FEW_CHANGES.max(len / SMALL_SHARE), len / GAPS_SHARE);
-            changes.find(old, indices, few.max(some));
+            let is_list = changes.find(old, indices, few.max(some));
             let count = changes.count();
             if count == 0 {
                 return Ok(Form::Unchanged);
             }
-            if count <= few {
+            if is_list && count <= few {
                 let mut model = self.model.clone();
                 changes.write_adaptive(old, indices, &mut model, payload);
                 if payload.len() <= packed {
@@ -187,7 +187,7 @@ impl Stream {
                     return Ok(Form::Sparse);
                 }
                 payload.clear();
-            } else if count <= some {
+            } else if is_list && count <= some {
                 changes.write_tables(old, indices, change_tokens, payload);
                 if payload.len() <= packed / 4 {
                     return Ok(Form::Gaps);
@@ -263,7 +263,7 @@ impl Stream {
             .or(self.levels)
             .ok_or(Problem::Form { expected: "a level set in the first message", found: form as u8 })?;
         if found != *levels {
-            return Err(Problem::OtherLevels { expected: *levels, found });
+            return Err(Problem::OtherLevels { expected: Box::new(*levels), found: Box::new(found) });
         }
         let has_reference = self.follow(levels, len);
         if form.needs_reference() && !has_reference {

@@ -186,7 +186,7 @@ fn one_of_each_form() -> Vec<(Form, Pair)> {
         let header = Header { rows: 16, cols, ..HEADER };
         let levels = if bits == 11 { LevelSet::new(-1.0, 0.01, 1500).unwrap() } else { range(bits, -3) };
         let mut pair = Pair::new(header, levels);
-        for (step, share) in [0.2, 0.0, 0.01, 0.09, 0.14, 0.5, 1.0, 0.002].into_iter().enumerate() {
+        for (step, share) in [0.2, 0.0, 0.01, 0.07, 0.08, 0.5, 1.0, 0.002].into_iter().enumerate() {
             if step == 6 {
                 let top = pair.levels.count();
                 pair.indices.iter_mut().for_each(|index| *index = rng.random_range(0..top));

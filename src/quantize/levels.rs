@@ -47,6 +47,8 @@ pub struct LevelSet {
     /// 1/step.
     inverse: f64,
     count: u32,
+    /// The lowest level is 0 and the step a power of two, of middling size.
+    is_power: bool,
     /// Within this distance of the middle between two levels (in steps) the quick rounding may err.
     doubt: f64,
 }
@@ -141,7 +143,12 @@ impl LevelSet {
             return Err(LevelError::TooFine { lo, hi, step });
         }
         let doubt = 8.0 * f64::EPSILON * (largest / step + f64::from(count));
-        Ok(LevelSet { lo, step, inverse: 1.0 / step, count, doubt })
+        let exponent = step.log2();
+        let is_power = lo == 0.0
+            && (-100.0..100.0).contains(&exponent)
+            && exponent.fract() == 0.0
+            && 2f64.powi(exponent as i32) == step;
+        Ok(LevelSet { lo, step, inverse: 1.0 / step, count, is_power, doubt })
     }
 
     /// Levels from `lo` to `hi`, both included.
@@ -276,7 +283,7 @@ impl LevelSet {
         let mut indices = [0u32; BATCH];
         for values in values.chunks_mut(BATCH) {
             let indices = &mut indices[..values.len()];
-            self.indices_of(values, indices);
+            self.nearest_of(values, indices);
             self.values_of(indices, values);
         }
     }
@@ -288,17 +295,26 @@ impl LevelSet {
     pub fn round_with_indices<T: Element>(&self, values: &mut [T], indices: &mut [u32]) {
         assert_eq!(values.len(), indices.len(), "one index a value");
         for (values, indices) in values.chunks_mut(BATCH).zip(indices.chunks_mut(BATCH)) {
-            self.indices_of(values, indices);
+            self.nearest_of(values, indices);
             self.values_of(indices, values);
         }
     }
 
-    /// Writes the index of each value's nearest level.
+    /// Writes the index of each value's nearest level; quickest where the values are on the levels already.
     ///
     /// # Panics
     /// If the lengths differ.
     pub fn indices_of<T: Element, I: LevelIndex>(&self, values: &[T], indices: &mut [I]) {
         assert_eq!(values.len(), indices.len(), "one index a value");
+        for (values, indices) in values.chunks(BATCH).zip(indices.chunks_mut(BATCH)) {
+            if !(self.is_power && T::multiples(values, self.step, self.count, indices)) {
+                self.nearest_of(values, indices);
+            }
+        }
+    }
+
+    /// Writes the index of each value's nearest level.
+    fn nearest_of<T: Element, I: LevelIndex>(&self, values: &[T], indices: &mut [I]) {
         for (values, indices) in values.chunks(BATCH).zip(indices.chunks_mut(BATCH)) {
             let mut any_doubt = false;
             for (value, index) in values.iter().zip(indices.iter_mut()) {
@@ -379,6 +395,25 @@ mod tests {
         assert_eq!(set.bits(), 10);
         let tenths: LevelSet = "0:1:0.1".parse().unwrap();
         assert_eq!(tenths.count(), 11);
+    }
+
+    #[test]
+    fn values_on_the_levels_have_the_same_indices_by_the_quick_way() {
+        for (bits, exponent) in [(1, 0), (4, -7), (8, 3), (16, -20), (16, 90)] {
+            let set = LevelSet::new(0.0, 2f64.powi(exponent), 1 << bits).unwrap();
+            let wanted: Vec<u16> = (0..set.count()).map(|index| index as u16).collect();
+            let (mut singles, mut doubles) = (vec![0f32; wanted.len()], vec![0f64; wanted.len()]);
+            set.values_of(&wanted, &mut singles);
+            set.values_of(&wanted, &mut doubles);
+            let mut found = vec![0u16; wanted.len()];
+            assert!(f32::multiples(&singles, set.step(), set.count(), &mut found) && found == wanted);
+            assert!(f64::multiples(&doubles, set.step(), set.count(), &mut found) && found == wanted);
+            let above = set.value(set.count() - 1) + set.step();
+            for off in [0.3 * set.step(), -set.step(), above, f64::NAN, f64::INFINITY] {
+                assert!(!f64::multiples(&[off], set.step(), set.count(), &mut found[..1]), "{off}");
+                assert!(!f32::multiples(&[off as f32], set.step(), set.count(), &mut found[..1]), "{off}");
+            }
+        }
     }
 
     #[test]

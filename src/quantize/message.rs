@@ -232,9 +232,9 @@ pub enum Problem {
     #[error("expected levels {expected}, found {found}")]
     OtherLevels {
         /// By the receiver's state.
-        expected: LevelSet,
+        expected: Box<LevelSet>,
         /// In the header.
-        found: LevelSet,
+        found: Box<LevelSet>,
     },
     /// An index beyond the levels.
     #[error("expected level indices below {count}, found {found}")]

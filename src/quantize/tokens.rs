@@ -115,29 +115,34 @@ pub fn write(table: &Table, tokens: &[u8], words: &mut Vec<u16>, out: &mut Vec<u
         *step = Step { inverse: (1u64 << 44).div_ceil(u64::from(share.max(1))), share: share.max(1), below };
         below += share;
     }
-    words.clear();
+    // A token gives a word at most. Whether it does is a toss-up that a branch would guess wrong too often.
+    if words.len() < tokens.len() {
+        words.resize(tokens.len(), 0);
+    }
+    let mut count = 0;
     let mut states = [LOW; LANES];
-    let put = |state: &mut u32, token: u8, words: &mut Vec<u16>| {
+    let mut put = |state: &mut u32, token: u8| {
         let step = &steps[usize::from(token)];
-        if u64::from(*state) >= u64::from(step.share) << (32 - SCALE_BITS) {
-            words.push(*state as u16);
-            *state >>= 16;
-        }
+        words[count] = *state as u16;
+        let is_full = u64::from(*state) >= u64::from(step.share) << (32 - SCALE_BITS);
+        count += usize::from(is_full);
+        *state >>= u32::from(is_full) * 16;
         let quotient = ((u128::from(*state) * u128::from(step.inverse)) >> 44) as u32;
         *state = (quotient << SCALE_BITS) + (*state - quotient * step.share) + step.below;
     };
     let (groups, rest) = tokens.as_chunks::<LANES>();
     for (lane, &token) in rest.iter().enumerate().rev() {
-        put(&mut states[lane], token, words);
+        put(&mut states[lane], token);
     }
     for group in groups.iter().rev() {
         for lane in (0..LANES).rev() {
-            put(&mut states[lane], group[lane], words);
+            put(&mut states[lane], group[lane]);
         }
     }
     for state in states {
         out.extend_from_slice(&state.to_le_bytes());
     }
+    let words = &words[..count];
     let words_len = words.len() * 2;
     let at = out.len();
     out.resize(at + words_len, 0);
@@ -181,11 +186,10 @@ pub fn read<'a>(bytes: &'a [u8], tokens: &mut [u8]) -> Result<&'a [u8], TokenErr
         let slot = slots[(*state & (SCALE - 1)) as usize];
         let share = (slot >> 8 & 0xfff) + 1;
         *state = share.wrapping_mul(*state >> SCALE_BITS).wrapping_add(slot >> 20);
-        if *state < LOW {
-            let word = words.get(next).copied().unwrap_or_default();
-            next += 1;
-            *state = *state << 16 | u32::from(u16::from_le_bytes(word));
-        }
+        let word = u32::from(u16::from_le_bytes(words.get(next).copied().unwrap_or_default()));
+        let is_low = *state < LOW;
+        next += usize::from(is_low);
+        *state = if is_low { *state << 16 | word } else { *state };
         slot as u8
     };
     let (groups, last) = tokens.as_chunks_mut::<LANES>();

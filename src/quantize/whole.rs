@@ -40,7 +40,6 @@ impl WholeBlock {
     /// Prepares to write `new` against `old`; gives about how many bytes it will take.
     pub fn prepare(&mut self, new: &[u16], old: Option<&[u16]>, bits: u32) -> usize {
         let WholeBlock { tokens, plain, .. } = self;
-        tokens.clear();
         plain.clear();
         // Four counters a token: the same one twice in a row would wait for its memory.
         let mut counts = [[0u32; 256]; 4];
@@ -57,10 +56,15 @@ impl WholeBlock {
                     *token = nibble(*new, *old);
                 }
             }
-            for (k, &token) in tokens.iter().enumerate() {
-                counts[k % 4][usize::from(token)] += 1;
+            let (groups, rest) = tokens.as_chunks::<4>();
+            for group in groups {
+                for (counts, &token) in counts.iter_mut().zip(group) {
+                    counts[usize::from(token)] += 1;
+                }
             }
+            rest.iter().for_each(|&token| counts[0][usize::from(token)] += 1);
         } else {
+            tokens.clear();
             let mut writer = BitWriter::new(plain);
             let half = 1u16 << (bits - 1);
             for (k, new) in new.chunks(BATCH).enumerate() {
