@@ -6,7 +6,8 @@
 
 use ndarray::{Array1, Array2, Axis, concatenate, s};
 use pdadmm_g::admm::first_layer::DualWeights;
-use pdadmm_g::admm::p::{self, PStep, SpectralNorm};
+use pdadmm_g::admm::p::{self, PStep};
+use pdadmm_g::admm::p_quantized::{self, SpectralNorm};
 use pdadmm_g::admm::penalties::WeightPenalty;
 use pdadmm_g::admm::state::FirstLayer;
 use pdadmm_g::admm::{
@@ -178,7 +179,15 @@ impl<T: Real> Case<T> {
         let (mut space, workers) = (Workspace::new(), Workers::one());
         let h = p::gradient_begin(&self.layer, &mut space, &workers);
         let (layer, below) = (&mut self.layer, &mut self.below);
-        p::quantized_finish(layer, below, h, levels, &self.penalties, norm, &mut space, &workers).unwrap()
+        p_quantized::gradient_step(layer, below, h, levels, &self.penalties, norm, &mut space, &workers)
+            .unwrap()
+    }
+
+    fn best_levels_p(&mut self, levels: &LevelSet) -> PStep {
+        let (mut space, workers) = (Workspace::new(), Workers::one());
+        let h = p::exact_begin(&self.layer, &mut space, &workers);
+        let below = &mut self.below;
+        p_quantized::best_levels(&self.layer, below, h, levels, &self.penalties, &mut space, &workers)
     }
 
     fn gradient_step_w(&mut self) -> f64 {
@@ -361,6 +370,50 @@ fn hold_quantized_p<T: Real>(mut case: Case<T>, levels: &LevelSet, norm: Spectra
     assert!(value <= phi + margin, "{what}: φ rises from {phi} to {value}");
     case.product_is_up_to_date(&what);
     tau
+}
+
+in_both_precisions!(
+    best_levels_of_p_are_found_entry_by_entry,
+    [Shape::hidden(12, 7, 5), Shape::hidden(13, 6, 8).blocks_of(7)],
+    check_best_levels
+);
+fn check_best_levels<T: Real>(shape: Shape, seed: u64) {
+    for levels in ["-1:20:1", "-2:2:0.0625"] {
+        let levels: LevelSet = levels.parse().unwrap();
+        let mut case = Case::<T>::new(shape, seed);
+        for block in &mut case.below.blocks {
+            block.p.rows_mut().into_iter().for_each(|mut row| levels.round(row.as_slice_mut().unwrap()));
+        }
+        let mut best = case.p();
+        let mut phi = case.phi_p(&best);
+        let start = phi;
+        // One entry after another, each by trying all levels.
+        for j in 0..best.ncols() {
+            for node in 0..best.nrows() {
+                let mut kept = best[[node, j]];
+                for value in (0..levels.count()).map(|i| levels.value(i)) {
+                    best[[node, j]] = value;
+                    let trial = case.phi_p(&best);
+                    if trial < phi {
+                        (phi, kept) = (trial, value);
+                    }
+                }
+                best[[node, j]] = kept;
+            }
+        }
+        let what = format!("{levels}, {:?}, {}", best.dim(), T::NAME);
+        let step = case.best_levels_p(&levels);
+        let new = case.p();
+        let value = case.phi_p(&new);
+        assert!(step.peak >= 0.0 && step.peak.is_finite(), "{what}: {step:?}");
+        assert!(new.iter().all(|x| levels.value(levels.nearest(*x)) == *x), "{what}: not on the levels");
+        // In single precision a near tie may go the other way, with what follows from it.
+        let margin = if T::SIZE == 8 { 1e-9 } else { 1e-3 } * start.abs().max(1.0);
+        assert!((value - phi).abs() <= margin, "{what}: φ from {start} to {value}, best {phi}");
+        if T::SIZE == 8 {
+            assert!(new == best, "{what}: entries differ");
+        }
+    }
 }
 
 /// Where the step is too short for any entry to leave its level, and W p as carried along is off by rounding.

@@ -9,7 +9,7 @@ use std::path::Path;
 use ndarray::{Array1, Array2, s};
 use pdadmm_g::admm::first_layer::DualWeights;
 use pdadmm_g::admm::iteration::{NoNeighbours, RankState, Rules, iterate};
-use pdadmm_g::admm::p::SpectralNorm;
+use pdadmm_g::admm::p_quantized::{QuantizedP, SpectralNorm};
 use pdadmm_g::admm::penalties::WeightPenalty;
 use pdadmm_g::admm::residuals::{LayerTerms, Totals};
 use pdadmm_g::admm::state::FirstLayer;
@@ -136,7 +136,7 @@ fn follow(path: &Path, block_nodes: Option<usize>, threads: usize) -> (f64, Stri
             p_levels: levels.clone().filter(|_| quantize.contains('p')),
             q_levels: levels.clone().filter(|_| quantize.contains('q')),
             wire: None,
-            spectral_norm: SpectralNorm::Exact,
+            quantized_p: QuantizedP::GradientStep(SpectralNorm::Exact),
             z_tolerance: 1e-13,
         };
         iterate(&mut state, &rules, &mut NoNeighbours, &mut workspace, &workers, &mut reports).unwrap();

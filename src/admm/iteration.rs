@@ -4,7 +4,8 @@
 //! 5 and 6 use the p_{l+1} that line 1 of layer l+1 has just made. So p goes down while W, b and z are updated,
 //! and q goes up behind the first product of the next iteration.
 
-use super::p::{self, PStep, SpectralNorm};
+use super::p::{self, PStep};
+use super::p_quantized::{self, QuantizedP, SpectralNorm};
 use super::q::{self, QStep};
 use super::residuals::{LayerTerms, layer_terms};
 use super::{Boundary, Layer, Penalties, Subproblem, Weights, Workspace, b, u, w, z, z_last};
@@ -125,8 +126,8 @@ pub struct Rules {
     pub q_levels: Option<Vec<LevelSet>>,
     /// What p and q that are not quantized are rounded to, because they travel so; `None`: they travel as they are.
     pub wire: Option<Wire>,
-    /// How ‖W‖₂² is found where p is quantized.
-    pub spectral_norm: SpectralNorm,
+    /// How p is brought to its levels.
+    pub quantized_p: QuantizedP,
     /// Largest entry of the gradient at which z_L counts as found.
     pub z_tolerance: f64,
 }
@@ -244,7 +245,7 @@ pub fn iterate<T: Real, N: Neighbours<T>>(
         if let Some(below) = below {
             let boundary = &mut state.boundaries[below];
             let levels = rules.p_levels.as_ref().and_then(|sets| sets.get(l - 2));
-            let solve = exact && levels.is_none();
+            let solve = exact && (levels.is_none() || rules.quantized_p == QuantizedP::BestLevels);
             let h = match solve {
                 true => p::exact_begin(layer, workspace, workers),
                 false => p::gradient_begin(layer, workspace, workers),
@@ -252,19 +253,21 @@ pub fn iterate<T: Real, N: Neighbours<T>>(
             if i == 0 {
                 receive_q(boundary, rules, neighbours, workers, scale)?;
             }
-            let step = match levels {
-                Some(levels) => p::quantized_finish(
-                    layer,
-                    boundary,
-                    h,
-                    levels,
-                    penalties,
-                    rules.spectral_norm,
-                    workspace,
-                    workers,
-                ),
-                None if solve => p::exact_finish(layer, boundary, h, penalties, workspace, workers),
-                None => Ok(p::gradient_finish(layer, boundary, h, penalties, workspace, workers)),
+            let step = match (levels, solve) {
+                (Some(levels), true) => {
+                    Ok(p_quantized::best_levels(layer, boundary, h, levels, penalties, workspace, workers))
+                }
+                (Some(levels), false) => {
+                    let norm = match rules.quantized_p {
+                        QuantizedP::GradientStep(norm) => norm,
+                        QuantizedP::BestLevels => SpectralNorm::Power,
+                    };
+                    p_quantized::gradient_step(
+                        layer, boundary, h, levels, penalties, norm, workspace, workers,
+                    )
+                }
+                (None, true) => p::exact_finish(layer, boundary, h, penalties, workspace, workers),
+                (None, false) => Ok(p::gradient_finish(layer, boundary, h, penalties, workspace, workers)),
             };
             let PStep { peak, .. } = report.or_failure(step, Variable::P);
             report.p_peak = peak;

@@ -5,7 +5,7 @@
 //!
 //! | line | variable | file | equation |
 //! |---|---|---|---|
-//! | 1 | p_l | [`p`] | 3, 10 |
+//! | 1 | p_l | [`p`]; on a level set: [`p_quantized`] | 3; 10 |
 //! | 2 | W_l | [`w`], layer 1 in N dimensions: [`first_layer`] | 4 |
 //! | 3 | b_l | [`b`] | 5 |
 //! | 4 | z_l, z_L | [`z`], [`z_last`] | 6, 7 |
@@ -17,6 +17,7 @@ pub mod deepen;
 pub mod first_layer;
 pub mod iteration;
 pub mod p;
+pub mod p_quantized;
 pub mod penalties;
 pub mod q;
 pub mod residuals;
@@ -38,7 +39,7 @@ pub use workspace::Workspace;
 pub enum Subproblem {
     /// One majorised gradient step with the smallest valid τ and θ.
     Gradient,
-    /// The minimiser in closed form; where p is quantized, p takes the rounded gradient step all the same.
+    /// The minimiser in closed form; where p is quantized, its entries go to their best levels one after another.
     Exact,
     /// Gradient where a factorisation would cost more than the products it saves, exact elsewhere.
     Auto,

@@ -1,21 +1,13 @@
-//! Line 1 of Algorithm 1: p_l, l ≥ 2 (Eq. 3; Eq. 10 where quantized).
+//! Line 1 of Algorithm 1: p_l, l ≥ 2 (Eq. 3). On a level set (Eq. 10): [`super::p_quantized`].
 //!
 //! Each way has two halves, so that the product with W runs while q_{l−1} of the layer below is still on its way.
 
 use ndarray::{Array1, Array2};
 
-use super::{Boundary, BoundaryBlock, Layer, LayerBlock, Penalties, Weights, Workspace, spectral};
-use crate::linalg::elements::{
-    flat_vector, frobenius2, larger, peak, rows, rows_mut, settle_all, sum_squares, sum2,
-};
+use super::{Boundary, BoundaryBlock, Layer, LayerBlock, Penalties, Weights, Workspace};
+use crate::linalg::elements::{flat_vector, frobenius2, rows, rows_mut, settle_all, sum_squares};
 use crate::linalg::factor::FactorError;
 use crate::linalg::{Real, ScalarSum, Workers, product::product};
-use crate::quantize::LevelSet;
-
-/// Where rounding makes the model fail to majorise, τ grows by at least this factor.
-const TAU_GROWTH: f64 = 1.5;
-/// Power iteration approaches ‖W‖₂ from below; its estimate is raised by this factor.
-const SPECTRAL_MARGIN: f64 = 1.02;
 
 /// What an update of p leaves to be known.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -24,16 +16,6 @@ pub struct PStep {
     pub tau: f64,
     /// Largest |p| before rounding.
     pub peak: f64,
-}
-
-/// How ‖W‖₂² is found where p is quantized.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum SpectralNorm {
-    /// Warm power iteration, checked against the model afterwards.
-    #[default]
-    Power,
-    /// Eigenvalues, unchecked: for comparison with an independent exact solution.
-    Exact,
 }
 
 /// First half of the gradient step: H = R W with R = z − W p − b, per block, nodes × n_{l−1}.
@@ -97,76 +79,6 @@ pub fn gradient_finish<T: Real>(
     workspace.give_blocks(h);
     workspace.give_blocks(wg);
     step
-}
-
-/// p_l ← nearest level of p_l − g/τ with τ = ν‖W‖₂² + ρ, and W p formed anew.
-///
-/// The estimate of ‖W‖₂ may be low, so the step is held to the model it was taken from,
-/// ν‖W d‖² + ρ‖d‖² ≤ τ‖d‖² for the rounded step d, and τ is raised until it is. Cost: 2 N n_l n_{l−1} a try.
-///
-/// # Errors
-/// LAPACK failed in the exact spectral norm.
-#[allow(clippy::too_many_arguments)]
-pub fn quantized_finish<T: Real>(
-    layer: &mut Layer<T>,
-    below: &mut Boundary<T>,
-    h: Vec<Array2<T>>,
-    levels: &LevelSet,
-    penalties: &Penalties,
-    norm: SpectralNorm,
-    workspace: &mut Workspace<T>,
-    workers: &Workers,
-) -> Result<PStep, FactorError> {
-    let Weights::Hidden(w) = &layer.weights else { return Ok(PStep::default()) };
-    let Penalties { rho, nu } = *penalties;
-    let spectral = match norm {
-        SpectralNorm::Exact => spectral::exact(w)?,
-        SpectralNorm::Power => SPECTRAL_MARGIN * spectral::power_iteration(w, &mut layer.spectral),
-    };
-    let mut step = PStep { tau: nu * spectral + rho, peak: 0.0 };
-    let rows_of = |layer: &Layer<T>| layer.blocks.iter().map(|block| block.m.nrows()).collect::<Vec<_>>();
-    let nodes = rows_of(layer);
-    let mut new_p = workspace.take_blocks(nodes.iter().copied(), w.ncols());
-    let mut new_m = workspace.take_blocks(nodes.iter().copied(), w.nrows());
-    let mut work: Vec<_> = h
-        .into_iter()
-        .zip(new_p.drain(..).zip(new_m.drain(..)))
-        .map(|(g, (p, m))| Trial { g, p, m, d2: 0.0, wd2: 0.0, peak: 0.0 })
-        .collect();
-    let (boundary, blocks) = (&below.blocks, &layer.blocks);
-    let mut first = true;
-    loop {
-        let scale = T::of(1.0 / step.tau);
-        workers.each(&mut work, |i, trial| {
-            if first {
-                gradient(&mut trial.g, &boundary[i], penalties);
-            }
-            trial.round(&boundary[i].p, scale, levels);
-            product(T::one(), &trial.p, &w.t(), T::zero(), &mut trial.m);
-            trial.wd2 = rows(&trial.m)
-                .zip(rows(&blocks[i].m))
-                .map(|(x, y)| sum2(x, y, |x, y| (x - y) * (x - y)))
-                .sum();
-        });
-        first = false;
-        step.peak = work.iter().fold(0.0, |top, trial| larger(top, trial.peak));
-        let d2 = ScalarSum::of(work.iter().map(|trial| trial.d2));
-        let wd2 = ScalarSum::of(work.iter().map(|trial| trial.wd2));
-        let needed = nu * wd2 + rho * d2;
-        // The margin covers rounding of the two norms.
-        // A step of nothing is always right; W p formed anew may still differ from the one carried along.
-        let holds = d2 == 0.0 || needed <= step.tau * d2 * (1.0 + 1e-6);
-        if norm == SpectralNorm::Exact || holds || !needed.is_finite() {
-            break;
-        }
-        step.tau = (needed / d2).max(step.tau) * TAU_GROWTH;
-    }
-    for ((trial, block), boundary) in work.into_iter().zip(&mut layer.blocks).zip(&mut below.blocks) {
-        workspace.give(std::mem::replace(&mut boundary.p, trial.p));
-        workspace.give(std::mem::replace(&mut block.m, trial.m));
-        workspace.give(trial.g);
-    }
-    Ok(step)
 }
 
 /// p_l ← (ν (z − b) W + ρ q_{l−1} − u_{l−1}) (ν WᵀW + ρ I)^-1: the exact minimiser.
@@ -246,7 +158,11 @@ pub(super) fn target<T: Real>(block: &LayerBlock<T>, b: &Array1<T>, t: &mut Arra
 }
 
 /// g ← −ν g + u + ρ (p − q), where g holds R W; returns ‖g‖².
-fn gradient<T: Real>(g: &mut Array2<T>, boundary: &BoundaryBlock<T>, penalties: &Penalties) -> f64 {
+pub(super) fn gradient<T: Real>(
+    g: &mut Array2<T>,
+    boundary: &BoundaryBlock<T>,
+    penalties: &Penalties,
+) -> f64 {
     let (rho, nu) = (T::of(penalties.rho), T::of(penalties.nu));
     let BoundaryBlock { p, q, u } = boundary;
     let mut norm2 = 0.0;
@@ -257,29 +173,4 @@ fn gradient<T: Real>(g: &mut Array2<T>, boundary: &BoundaryBlock<T>, penalties: 
         norm2 += sum_squares(g);
     }
     norm2
-}
-
-/// A rounded step that is yet to be accepted.
-struct Trial<T> {
-    g: Array2<T>,
-    p: Array2<T>,
-    m: Array2<T>,
-    d2: f64,
-    wd2: f64,
-    peak: f64,
-}
-
-impl<T: Real> Trial<T> {
-    /// p ← nearest level of old − scale g.
-    fn round(&mut self, old: &Array2<T>, scale: T, levels: &LevelSet) {
-        (self.d2, self.peak) = (0.0, 0.0);
-        for ((p, g), old) in rows_mut(&mut self.p).zip(rows(&self.g)).zip(rows(old)) {
-            for ((p, &g), &old) in p.iter_mut().zip(g).zip(old) {
-                *p = old - scale * g;
-            }
-            self.peak = larger(self.peak, peak(p));
-            levels.round(p);
-            self.d2 += sum2(p, old, |p, old| (p - old) * (p - old));
-        }
-    }
 }

@@ -15,7 +15,7 @@ use super::status::Status;
 use crate::admm::Penalties;
 use crate::admm::deepen::LayerWeights;
 use crate::admm::iteration::{self, LayerReport, RankState, Rules, iterate};
-use crate::admm::p::SpectralNorm;
+use crate::admm::p_quantized::QuantizedP;
 use crate::admm::residuals::Totals;
 use crate::linalg::Real;
 use crate::parallel::plan::{Plan, StageShape};
@@ -145,7 +145,7 @@ impl<T: Real> Run<'_, T> {
             p_levels,
             q_levels,
             wire: self.settings.rounding_wire::<T>(),
-            spectral_norm: SpectralNorm::Power,
+            quantized_p: QuantizedP::BestLevels,
             z_tolerance: if T::SIZE == 4 { 1e-7 } else { 1e-12 },
         })
     }

@@ -1,0 +1,179 @@
+//! Line 1 of Algorithm 1 where p_l is confined to a level set (Eq. 10): two ways to lower φ over the levels.
+
+use ndarray::Array2;
+
+use super::p::{PStep, gradient};
+use super::{Boundary, BoundaryBlock, Layer, Penalties, Weights, Workspace, spectral};
+use crate::linalg::elements::{larger, peak, rows, rows_mut, sum2};
+use crate::linalg::factor::FactorError;
+use crate::linalg::{Real, ScalarSum, Workers, product::product};
+use crate::quantize::LevelSet;
+
+/// Where rounding makes the model fail to majorise, τ grows by at least this factor.
+const TAU_GROWTH: f64 = 1.5;
+/// Power iteration approaches ‖W‖₂ from below; its estimate is raised by this factor.
+const SPECTRAL_MARGIN: f64 = 1.02;
+
+/// How p is brought to its levels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QuantizedP {
+    /// Where a layer's subproblems are solved exactly, its entries go to their best levels one after another; elsewhere as
+    /// the gradient step with a power iteration.
+    BestLevels,
+    /// The nearest level of a gradient step.
+    GradientStep(SpectralNorm),
+}
+
+/// How ‖W‖₂² is found for a gradient step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SpectralNorm {
+    /// Warm power iteration, checked against the model afterwards.
+    #[default]
+    Power,
+    /// Eigenvalues, unchecked: for comparison with an independent exact solution.
+    Exact,
+}
+
+/// p_l ← nearest level of p_l − g/τ with τ = ν‖W‖₂² + ρ, and W p formed anew.
+///
+/// The estimate of ‖W‖₂ may be low, so the step is held to the model it was taken from,
+/// ν‖W d‖² + ρ‖d‖² ≤ τ‖d‖² for the rounded step d, and τ is raised until it is. Cost: 2 N n_l n_{l−1} a try.
+///
+/// # Errors
+/// LAPACK failed in the exact spectral norm.
+#[allow(clippy::too_many_arguments)]
+pub fn gradient_step<T: Real>(
+    layer: &mut Layer<T>,
+    below: &mut Boundary<T>,
+    h: Vec<Array2<T>>,
+    levels: &LevelSet,
+    penalties: &Penalties,
+    norm: SpectralNorm,
+    workspace: &mut Workspace<T>,
+    workers: &Workers,
+) -> Result<PStep, FactorError> {
+    let Weights::Hidden(w) = &layer.weights else { return Ok(PStep::default()) };
+    let Penalties { rho, nu } = *penalties;
+    let spectral = match norm {
+        SpectralNorm::Exact => spectral::exact(w)?,
+        SpectralNorm::Power => SPECTRAL_MARGIN * spectral::power_iteration(w, &mut layer.spectral),
+    };
+    let mut step = PStep { tau: nu * spectral + rho, peak: 0.0 };
+    let rows_of = |layer: &Layer<T>| layer.blocks.iter().map(|block| block.m.nrows()).collect::<Vec<_>>();
+    let nodes = rows_of(layer);
+    let mut new_p = workspace.take_blocks(nodes.iter().copied(), w.ncols());
+    let mut new_m = workspace.take_blocks(nodes.iter().copied(), w.nrows());
+    let mut work: Vec<_> = h
+        .into_iter()
+        .zip(new_p.drain(..).zip(new_m.drain(..)))
+        .map(|(g, (p, m))| Trial { g, p, m, d2: 0.0, wd2: 0.0, peak: 0.0 })
+        .collect();
+    let (boundary, blocks) = (&below.blocks, &layer.blocks);
+    let mut first = true;
+    loop {
+        let scale = T::of(1.0 / step.tau);
+        workers.each(&mut work, |i, trial| {
+            if first {
+                gradient(&mut trial.g, &boundary[i], penalties);
+            }
+            trial.round(&boundary[i].p, scale, levels);
+            product(T::one(), &trial.p, &w.t(), T::zero(), &mut trial.m);
+            trial.wd2 = rows(&trial.m)
+                .zip(rows(&blocks[i].m))
+                .map(|(x, y)| sum2(x, y, |x, y| (x - y) * (x - y)))
+                .sum();
+        });
+        first = false;
+        step.peak = work.iter().fold(0.0, |top, trial| larger(top, trial.peak));
+        let d2 = ScalarSum::of(work.iter().map(|trial| trial.d2));
+        let wd2 = ScalarSum::of(work.iter().map(|trial| trial.wd2));
+        let needed = nu * wd2 + rho * d2;
+        // The margin covers rounding of the two norms.
+        // A step of nothing is always right; W p formed anew may still differ from the one carried along.
+        let holds = d2 == 0.0 || needed <= step.tau * d2 * (1.0 + 1e-6);
+        if norm == SpectralNorm::Exact || holds || !needed.is_finite() {
+            break;
+        }
+        step.tau = (needed / d2).max(step.tau) * TAU_GROWTH;
+    }
+    for ((trial, block), boundary) in work.into_iter().zip(&mut layer.blocks).zip(&mut below.blocks) {
+        workspace.give(std::mem::replace(&mut boundary.p, trial.p));
+        workspace.give(std::mem::replace(&mut block.m, trial.m));
+        workspace.give(trial.g);
+    }
+    Ok(step)
+}
+
+/// p_l ← the best levels of φ, one entry of a node after another, j = 1…n_{l−1}: given the others, the best level of
+/// entry j is the one nearest to p_j − g_j/A_jj, with A = ν WᵀW + ρ I and g the gradient at this point.
+///
+/// No entry's own curvature A_jj exceeds τ of the gradient step, which is that of the strongest direction and soon shorter
+/// than half a level: entries that the gradient step leaves where they are still find better levels here. φ never rises.
+/// `h` is what [`super::p::exact_begin`] returned. W p is left stale: the exact W that follows forms it.
+/// Cost: 2 n_l n_{l−1}² + 2 N n_{l−1}² and 2 n_{l−1} for every entry that changes.
+pub fn best_levels<T: Real>(
+    layer: &Layer<T>,
+    below: &mut Boundary<T>,
+    mut h: Vec<Array2<T>>,
+    levels: &LevelSet,
+    penalties: &Penalties,
+    workspace: &mut Workspace<T>,
+    workers: &Workers,
+) -> PStep {
+    let Weights::Hidden(w) = &layer.weights else { return PStep::default() };
+    let n = w.ncols();
+    let (rho, nu) = (T::of(penalties.rho), T::of(penalties.nu));
+    let mut a = Array2::zeros((n, n));
+    workers.product(nu, &w.t().to_owned(), w, T::zero(), &mut a);
+    a.diag_mut().mapv_inplace(|x| x + rho);
+    let mut work: Vec<_> = h.iter_mut().zip(&mut below.blocks).map(|(h, block)| (h, block, 0.0)).collect();
+    workers.each(&mut work, |_, (g, block, top)| {
+        let BoundaryBlock { p, q, u } = &mut **block;
+        for ((g, q), u) in rows_mut(g).zip(rows(q)).zip(rows(u)) {
+            for ((g, &q), &u) in g.iter_mut().zip(q).zip(u) {
+                *g = u - nu * *g - rho * q;
+            }
+        }
+        product(T::one(), &*p, &a, T::one(), &mut **g);
+        for (p, g) in rows_mut(p).zip(rows_mut(g)) {
+            for (j, a) in rows(&a).enumerate() {
+                let target = (p[j] - g[j] / a[j]).f64();
+                *top = larger(*top, target.abs());
+                let best = T::of(levels.value(levels.nearest(target)));
+                let change = best - p[j];
+                if change != T::zero() {
+                    p[j] = best;
+                    g.iter_mut().zip(a).for_each(|(g, &a)| *g += change * a);
+                }
+            }
+        }
+    });
+    let peak = work.iter().fold(0.0, |top, work| larger(top, work.2));
+    workspace.give_blocks(h);
+    PStep { tau: 0.0, peak }
+}
+
+/// A rounded step that is yet to be accepted.
+struct Trial<T> {
+    g: Array2<T>,
+    p: Array2<T>,
+    m: Array2<T>,
+    d2: f64,
+    wd2: f64,
+    peak: f64,
+}
+
+impl<T: Real> Trial<T> {
+    /// p ← nearest level of old − scale g.
+    fn round(&mut self, old: &Array2<T>, scale: T, levels: &LevelSet) {
+        (self.d2, self.peak) = (0.0, 0.0);
+        for ((p, g), old) in rows_mut(&mut self.p).zip(rows(&self.g)).zip(rows(old)) {
+            for ((p, &g), &old) in p.iter_mut().zip(g).zip(old) {
+                *p = old - scale * g;
+            }
+            self.peak = larger(self.peak, peak(p));
+            levels.round(p);
+            self.d2 += sum2(p, old, |p, old| (p - old) * (p - old));
+        }
+    }
+}
