@@ -72,7 +72,7 @@ fn blocks(levels: &LevelSet, share: f64) -> [Vec<f32>; 2] {
 
 fn codec(criterion: &mut Criterion<CpuTime>) {
     for bits in [4, 8] {
-        let levels = LevelSet::new(0.0, 2f64.powi(-bits), 1 << bits).unwrap();
+        let levels = LevelSet::squares(2f64.powi(-2 * bits), 1 << bits).unwrap();
         for share in [0.001, 0.02, 0.2, 1.0] {
             let [before, after] = blocks(&levels, share);
             let mut start = Stream::new();

@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use crate::admm::Subproblem;
 use crate::graph::{FeatureNorm, Operators};
-use crate::quantize::{Element, LevelSet, Wire};
+use crate::quantize::{Coding, Element, LevelSet, Spacing, Wire};
 
 /// What is rounded to a level set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
@@ -140,9 +140,15 @@ pub struct RawSettings {
     /// Bits of a level, over a range taken from the data, 1 to 16 [default: 8]
     #[arg(long, value_name = "B", help_heading = "Quantization")]
     pub bits: Option<u32>,
+    /// How the levels of --bits lie [default: squares]
+    #[arg(long, value_enum, help_heading = "Quantization")]
+    pub spacing: Option<Spacing>,
     /// A fixed level set instead, such as the paper's -1:20:1
     #[arg(long, value_name = "LO:HI:STEP", allow_hyphen_values = true, help_heading = "Quantization")]
     pub levels: Option<String>,
+    /// How level indices travel; changes no result [default: smallest]
+    #[arg(long, value_enum, help_heading = "Quantization")]
+    pub coding: Option<Coding>,
     /// How p and q that are not quantized travel, and are rounded everywhere [default: as --precision]
     #[arg(long, value_enum, help_heading = "Quantization")]
     pub wire: Option<Wire>,
@@ -214,8 +220,12 @@ pub struct Settings {
     pub quantize: Quantize,
     /// Bits of a level where the range is taken from the data.
     pub bits: u32,
+    /// How its levels lie.
+    pub spacing: Spacing,
     /// A fixed level set.
     pub levels: Option<LevelSet>,
+    /// How level indices travel.
+    pub coding: Coding,
     /// How p and q that are on no level set travel.
     pub wire: Wire,
     /// Iterations between evaluations.
@@ -316,7 +326,9 @@ impl RawSettings {
             tolerance,
             quantize,
             bits,
+            spacing,
             levels,
+            coding,
             wire,
             evaluate_every,
             threads,
@@ -349,16 +361,21 @@ impl RawSettings {
                 stages
             }
         };
-        if self.bits.is_some() && self.levels.is_some() {
-            return Err(SettingsError::Contradiction(
-                "--bits and --levels contradict each other: give one of them".into(),
-            ));
-        }
         let quantize = self.quantize.unwrap_or_default();
-        if quantize == Quantize::None && (self.bits.is_some() || self.levels.is_some()) {
-            return Err(SettingsError::Contradiction(
-                "--bits and --levels need --quantize p, q or pq".into(),
-            ));
+        let level_flags = [
+            ("--bits", self.bits.is_some()),
+            ("--spacing", self.spacing.is_some()),
+            ("--levels", self.levels.is_some()),
+            ("--coding", self.coding.is_some()),
+        ];
+        for (flag, given) in level_flags {
+            if given && quantize == Quantize::None {
+                return Err(SettingsError::Contradiction(format!("{flag} needs --quantize p, q or pq")));
+            }
+            if given && self.levels.is_some() && matches!(flag, "--bits" | "--spacing") {
+                let message = format!("{flag} and --levels contradict each other: give one of them");
+                return Err(SettingsError::Contradiction(message));
+            }
         }
         let levels = match &self.levels {
             None => None,
@@ -449,6 +466,8 @@ impl RawSettings {
             tolerance,
             quantize,
             bits: whole("bits", self.bits.unwrap_or(8) as usize, 1, 16)? as u32,
+            spacing: self.spacing.unwrap_or_default(),
+            coding: self.coding.unwrap_or_default(),
             levels,
             wire,
             evaluate_every: whole("evaluate-every", self.evaluate_every.unwrap_or(1), 1, MOST_ITERATIONS)?,
@@ -510,6 +529,8 @@ impl Settings {
             tolerance: self.tolerance.map(|(primal, dual)| vec![primal, dual]),
             quantize: Some(self.quantize),
             bits: (rounded && self.levels.is_none()).then_some(self.bits),
+            spacing: (rounded && self.levels.is_none()).then_some(self.spacing),
+            coding: rounded.then_some(self.coding),
             levels: self.levels.as_ref().map(ToString::to_string),
             wire: Some(self.wire),
             evaluate_every: Some(self.evaluate_every),

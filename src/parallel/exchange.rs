@@ -19,8 +19,8 @@ use crate::admm::{Boundary, BoundaryBlock};
 use crate::linalg::Real;
 use crate::linalg::elements::{flat, flat_mut};
 use crate::quantize::{
-    CodecState, Header, Kind, LevelSet, MessageError, Problem, Scratch, Stream, Wire, decode_raw, encode_raw,
-    longest_message_len,
+    CodecState, Coding, Header, Kind, LevelSet, MessageError, Problem, Scratch, Stream, Wire, decode_raw,
+    encode_raw, longest_message_len,
 };
 
 /// An exchange that failed.
@@ -106,6 +106,7 @@ pub struct Exchange<'a> {
     levels: [IterationLevels; 2],
     /// How what is on no level set travels; `None`: as it is.
     wire: Option<Wire>,
+    coding: Coding,
     streams: Option<Streams>,
     sends: Vec<Pending>,
     awaited_p: VecDeque<Pending>,
@@ -121,6 +122,7 @@ pub struct Exchange<'a> {
 
 /// Streams that start from what both sides know: the rounded activations of the forward pass.
 fn start<T: Real>(
+    coding: Coding,
     boundary: Option<&Boundary<T>>,
     levels: Option<&[LevelSet]>,
     variable: impl Fn(&BoundaryBlock<T>) -> &Array2<T>,
@@ -128,7 +130,7 @@ fn start<T: Real>(
     let Some(boundary) = boundary else { return Vec::new() };
     let Some(levels) = levels.and_then(|sets| sets.get(boundary.index - 1)) else { return Vec::new() };
     let stream = |block| {
-        let mut stream = Stream::new();
+        let mut stream = Stream::new().with_coding(coding);
         stream.start_from(levels, flat(variable(block)));
         stream
     };
@@ -151,6 +153,7 @@ impl<'a> Exchange<'a> {
             iteration: 0,
             levels: Default::default(),
             wire: None,
+            coding: Coding::default(),
             streams: None,
             sends: Vec::new(),
             awaited_p: VecDeque::new(),
@@ -166,6 +169,12 @@ impl<'a> Exchange<'a> {
     /// Sends and expects p and q that are on no level set in this form; whoever updates them rounds them to it.
     pub fn with_wire(mut self, wire: Wire) -> Self {
         self.wire = Some(wire);
+        self
+    }
+
+    /// Sends level indices in this coding.
+    pub fn with_coding(mut self, coding: Coding) -> Self {
+        self.coding = coding;
         self
     }
 
@@ -192,7 +201,8 @@ impl<'a> Exchange<'a> {
     /// The state contradicts itself.
     pub fn resume(&mut self, state: ExchangeState) -> Result<(), Problem> {
         let streams = |states: Vec<CodecState>| -> Result<Vec<Stream>, Problem> {
-            states.into_iter().map(Stream::from_state).collect()
+            let stream = |state| Ok(Stream::from_state(state)?.with_coding(self.coding));
+            states.into_iter().map(stream).collect()
         };
         self.streams = Some(Streams {
             sent_p: streams(state.sent_p)?,
@@ -227,10 +237,10 @@ impl<'a> Exchange<'a> {
             let below = below.filter(|_| self.below.is_some());
             let above = above.filter(|_| self.above.is_some());
             self.streams = Some(Streams {
-                sent_p: start(below, p_levels, |block| &block.p),
-                sent_q: start(above, q_levels, |block| &block.q),
-                received_p: start(above, p_levels, |block| &block.p),
-                received_q: start(below, q_levels, |block| &block.q),
+                sent_p: start(self.coding, below, p_levels, |block| &block.p),
+                sent_q: start(self.coding, above, q_levels, |block| &block.q),
+                received_p: start(self.coding, above, p_levels, |block| &block.p),
+                received_q: start(self.coding, below, q_levels, |block| &block.q),
             });
         }
         if let (Some(rank), Some(boundary)) = (self.above, above) {

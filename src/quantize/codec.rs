@@ -7,7 +7,7 @@
 
 use super::changes::{ChangeTokens, Changes, Model};
 use super::element::Element;
-use super::levels::LevelSet;
+use super::levels::{LevelSet, Spacing};
 use super::message::{Expected, Form, Header, MessageError, Opened, Problem, begin, open, seal};
 use super::pack::packed_len;
 use super::whole::{WholeBlock, read_packed, write_packed};
@@ -23,6 +23,19 @@ const GAPS_SHARE: usize = 12;
 /// Coding a whole block must save more than one byte in this many against packing, or is not worth its time.
 const WORTH: usize = 32;
 
+/// How level indices travel.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, clap::ValueEnum,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Coding {
+    /// In the smallest of all forms.
+    #[default]
+    Smallest,
+    /// B bits an index, whatever came before: for comparison.
+    Packed,
+}
+
 /// One side of the messages of one variable, boundary and block, from the start of a stage on.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Stream {
@@ -30,13 +43,14 @@ pub struct Stream {
     reference: Vec<u16>,
     digest: u16,
     model: Model,
+    coding: Coding,
 }
 
 /// A [`Stream`] as plain data, for checkpoints.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct CodecState {
-    /// Lowest level, step and number of levels of the last message; `None` before the first.
-    pub levels: Option<(f64, f64, u32)>,
+    /// Spacing, lowest level, step and number of levels of the last message; `None` before the first.
+    pub levels: Option<(Spacing, f64, f64, u32)>,
     /// Level indices of the last message.
     pub indices: Vec<u16>,
     /// Digest of the messages so far.
@@ -74,6 +88,12 @@ impl Stream {
         Stream::default()
     }
 
+    /// Sends in this coding; receiving understands all.
+    pub fn with_coding(mut self, coding: Coding) -> Self {
+        self.coding = coding;
+        self
+    }
+
     /// Takes as the message before what both sides know already, such as the start of a stage; `values` are on
     /// `levels`.
     pub fn start_from<T: Element>(&mut self, levels: &LevelSet, values: &[T]) {
@@ -90,13 +110,14 @@ impl Stream {
             reference: std::mem::take(&mut self.reference),
             digest: ((hasher.finalize() >> 16) as u16).max(1),
             model: Model::default(),
+            coding: self.coding,
         };
     }
 
     /// Everything as plain data.
     pub fn state(&self) -> CodecState {
         CodecState {
-            levels: self.levels.map(|levels| (levels.lo(), levels.step(), levels.count())),
+            levels: self.levels.map(|levels| (levels.spacing(), levels.lo(), levels.step(), levels.count())),
             indices: self.reference.clone(),
             digest: self.digest,
             model: self.model.to_words(),
@@ -109,10 +130,15 @@ impl Stream {
     /// [`Problem::Levels`], [`Problem::Index`] or [`Problem::Changes`] where the data contradict each other.
     pub fn from_state(state: CodecState) -> Result<Self, Problem> {
         let CodecState { levels, indices, digest, model } = state;
-        let levels = levels.map(|(lo, step, count)| LevelSet::new(lo, step, count)).transpose()?;
+        let levels = levels
+            .map(|(spacing, lo, step, count)| match spacing {
+                Spacing::Even => LevelSet::new(lo, step, count),
+                Spacing::Squares => LevelSet::squares(step, count),
+            })
+            .transpose()?;
         check_indices(&indices, levels.map_or(0, |levels| levels.count()))?;
         let model = Model::from_words(&model).ok_or(Problem::Changes { elements: indices.len() })?;
-        Ok(Stream { levels, reference: indices, digest, model })
+        Ok(Stream { levels, reference: indices, digest, model, coding: Coding::default() })
     }
 
     /// Writes `values`, which are on `levels`, into `message` in the smallest form; the content of `message` is
@@ -167,7 +193,7 @@ impl Stream {
         let Scratch { indices, payload, changes, change_tokens, whole } = scratch;
         let (len, bits) = (indices.len(), levels.bits());
         let packed = packed_len(len, bits);
-        if len > MOST_CODED {
+        if len > MOST_CODED || self.coding == Coding::Packed {
             write_packed(indices, bits, payload)?;
             return Ok(Form::Packed);
         }

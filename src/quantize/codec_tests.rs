@@ -8,8 +8,11 @@ use rand_chacha::ChaCha8Rng;
 
 const HEADER: Header = Header { kind: Kind::Q, boundary: 2, block: 0, iteration: 1, rows: 40, cols: 25 };
 
+/// Of both spacings.
 fn range(bits: u32, exponent: i32) -> LevelSet {
-    LevelSet::new(0.0, 2f64.powi(exponent), 1 << bits).unwrap()
+    let step = 2f64.powi(exponent);
+    if exponent % 2 == 0 { LevelSet::squares(step, 1 << bits) } else { LevelSet::new(0.0, step, 1 << bits) }
+        .unwrap()
 }
 
 /// Sender, receiver and what has been sent.
@@ -136,7 +139,7 @@ fn a_doubled_range_keeps_the_reference() {
 
 #[test]
 fn what_differs_is_named() {
-    let mut pair = Pair::new(HEADER, range(4, 0));
+    let mut pair = Pair::new(HEADER, range(4, -1));
     pair.change(0.5, &mut ChaCha8Rng::seed_from_u64(4));
     pair.encode();
     let receiver = pair.receiver.clone();
@@ -145,9 +148,9 @@ fn what_differs_is_named() {
         pair.decode().unwrap_err().to_string()
     };
     pair.levels = range(4, 1);
-    let text = "message with q of boundary 2, block 0, iteration 1: expected levels 0:30:2, found 0:15:1";
+    let text = "message with q of boundary 2, block 0, iteration 1: expected levels 0:30:2, found 0:7.5:0.5";
     assert_eq!(named(&mut pair), text);
-    pair.levels = range(4, 0);
+    pair.levels = range(4, -1);
     pair.header.iteration = 2;
     assert!(named(&mut pair).ends_with("iteration 2: expected iteration 2, found 1"));
     pair.header.iteration = 1;

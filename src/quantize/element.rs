@@ -16,9 +16,15 @@ pub trait Element: sealed::Sealed + Copy + PartialEq + std::fmt::Debug + Send + 
     const NAME: &'static str;
     /// Exact.
     fn to_f64(self) -> f64;
-    /// Where every value is a multiple i·step with i below `count`, writes the i and says so. `step` is a power of two,
-    /// so that the products are exact; a few operations a value, all of which vectorise.
-    fn multiples<I: LevelIndex>(values: &[Self], step: f64, count: u32, indices: &mut [I]) -> bool;
+    /// Where every value is a level i·step, or i²·step for `squares`, with i below `count`, writes the i and says so. `step`
+    /// is a power of two, so that the products are exact; a few operations a value, all of which vectorise.
+    fn on_levels<I: LevelIndex>(
+        values: &[Self],
+        step: f64,
+        count: u32,
+        squares: bool,
+        indices: &mut [I],
+    ) -> bool;
     /// Rounds to nearest, ties to even.
     fn from_f64(x: f64) -> Self;
 }
@@ -30,16 +36,28 @@ macro_rules! element {
             const NAME: &'static str = $name;
 
             #[inline]
-            fn multiples<I: LevelIndex>(values: &[Self], step: f64, count: u32, indices: &mut [I]) -> bool {
+            fn on_levels<I: LevelIndex>(
+                values: &[Self],
+                step: f64,
+                count: u32,
+                squares: bool,
+                indices: &mut [I],
+            ) -> bool {
                 const SHIFT: $type = $shift;
                 let (step, inverse, count) = (step as $type, (1.0 / step) as $type, count as $type);
                 let mut all = true;
-                for (&x, index) in values.iter().zip(indices) {
-                    let shifted = x * inverse + SHIFT;
+                let mut look = |x: $type, root: $type, index: &mut I| {
+                    let shifted = root + SHIFT;
                     let whole = shifted - SHIFT;
                     *index = I::of((shifted.to_bits() & 0xffff) as u32);
+                    let level = if squares { whole * whole * step } else { whole * step };
                     // -0 equals 0 and is level 0; NaN equals nothing.
-                    all &= (whole * step == x) & (whole >= 0.0) & (whole < count);
+                    all &= (level == x) & (whole >= 0.0) & (whole < count);
+                };
+                let pairs = values.iter().zip(indices);
+                match squares {
+                    true => pairs.for_each(|(&x, index)| look(x, (x * inverse).sqrt(), index)),
+                    false => pairs.for_each(|(&x, index)| look(x, x * inverse, index)),
                 }
                 all
             }

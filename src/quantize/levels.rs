@@ -1,4 +1,4 @@
-//! Evenly spaced levels, and the nearest of them (Eq. 10).
+//! Level sets, evenly spaced or at squares, and the nearest level (Eq. 10).
 
 use std::str::FromStr;
 
@@ -37,9 +37,23 @@ impl LevelIndex for u32 {
     }
 }
 
-/// Levels lo, lo + step, …, `count` of them.
+/// How the levels of a set lie.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, clap::ValueEnum,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Spacing {
+    /// At lo + i·step.
+    Even,
+    /// At i²·step: close together near 0, where most activations are, at the price of the few large ones.
+    #[default]
+    Squares,
+}
+
+/// Levels lo, lo + step, lo + 2 step, …, or 0, step, 4 step, 9 step, …, `count` of them.
 ///
-/// The number of level i is `lo + i·step` in f64, rounded to the type in use: sender and receiver compute the same.
+/// The number of level i is `lo + i·step` or `i²·step` in f64, rounded to the type in use: sender and receiver compute the
+/// same.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LevelSet {
     lo: f64,
@@ -47,6 +61,7 @@ pub struct LevelSet {
     /// 1/step.
     inverse: f64,
     count: u32,
+    spacing: Spacing,
     /// The lowest level is 0 and the step a power of two, of middling size.
     is_power: bool,
     /// Within this distance of the middle between two levels (in steps) the quick rounding may err.
@@ -143,12 +158,33 @@ impl LevelSet {
             return Err(LevelError::TooFine { lo, hi, step });
         }
         let doubt = 8.0 * f64::EPSILON * (largest / step + f64::from(count));
-        let exponent = step.log2();
-        let is_power = lo == 0.0
-            && (-100.0..100.0).contains(&exponent)
-            && exponent.fract() == 0.0
-            && 2f64.powi(exponent as i32) == step;
-        Ok(LevelSet { lo, step, inverse: 1.0 / step, count, is_power, doubt })
+        let is_power = lo == 0.0 && is_middling_power(step);
+        Ok(LevelSet { lo, step, inverse: 1.0 / step, count, spacing: Spacing::Even, is_power, doubt })
+    }
+
+    /// `count` levels 0, step, 4 step, 9 step, …
+    ///
+    /// # Errors
+    /// As [`LevelSet::new`]. Levels at squares are far enough apart for f32 whatever their number.
+    pub fn squares(step: f64, count: u32) -> Result<Self, LevelError> {
+        let top = f64::from(count.saturating_sub(1));
+        let hi = top * top * step;
+        if !(step.is_finite() && hi.is_finite()) {
+            return Err(LevelError::NotFinite { lo: 0.0, step });
+        }
+        if step <= 0.0 {
+            return Err(LevelError::Empty { lo: 0.0, hi, step });
+        }
+        if !(2..=MOST).contains(&count) {
+            return Err(LevelError::Count(f64::from(count)));
+        }
+        if step < 2f64.powi(-120) || hi > f64::from(f32::MAX) {
+            return Err(LevelError::TooFine { lo: 0.0, hi, step });
+        }
+        // Errors are those of the root, which is at most `count`.
+        let doubt = 16.0 * f64::EPSILON * f64::from(count);
+        let is_power = is_middling_power(step);
+        Ok(LevelSet { lo: 0.0, step, inverse: 1.0 / step, count, spacing: Spacing::Squares, is_power, doubt })
     }
 
     /// Levels from `lo` to `hi`, both included.
@@ -217,9 +253,14 @@ impl LevelSet {
         self.value(self.count - 1)
     }
 
-    /// The distance between levels.
+    /// The distance between even levels; between the two lowest of those at squares.
     pub fn step(&self) -> f64 {
         self.step
+    }
+
+    /// How the levels lie.
+    pub fn spacing(&self) -> Spacing {
+        self.spacing
     }
 
     /// How many levels there are.
@@ -236,14 +277,21 @@ impl LevelSet {
     #[inline]
     pub fn value(&self, index: u32) -> f64 {
         // Indices are below 2¹⁶, and signed integers convert faster.
-        self.lo + f64::from(index as i32) * self.step
+        let i = f64::from(index as i32);
+        match self.spacing {
+            Spacing::Even => self.lo + i * self.step,
+            Spacing::Squares => i * i * self.step,
+        }
     }
 
     /// The level nearest to `x`, by distances in f64: ties to the lower level, numbers outside to the ends, NaN to the
     /// lowest level (look for NaN before).
     #[inline]
     pub fn nearest(&self, x: f64) -> u32 {
-        let (quick, doubtful) = self.quick(x);
+        let (quick, doubtful) = match self.spacing {
+            Spacing::Even => self.quick::<false>(x),
+            Spacing::Squares => self.quick::<true>(x),
+        };
         let index = quick.to_bits() as u32;
         if doubtful { self.settle(x, index) } else { index }
     }
@@ -252,12 +300,15 @@ impl LevelSet {
     ///
     /// Adding 2⁵² rounds to a whole number that then stands in the low bits; unlike a conversion to an integer, this
     /// vectorises on every processor. Its ties, and errors by rounding near them, are what the second look is for.
+    /// The middle between i² and (i + 1)² is (i + ½)² + ¼: less ¼, the root rounds as even levels do.
     #[inline(always)]
-    fn quick(&self, x: f64) -> (f64, bool) {
+    fn quick<const SQUARES: bool>(&self, x: f64) -> (f64, bool) {
         const SHIFT: f64 = (1u64 << 52) as f64;
         let steps = (x - self.lo) * self.inverse;
+        let steps = if SQUARES { steps - 0.25 } else { steps };
         // Not f64::max and min: these comparisons send NaN to the lowest level.
         let steps = if steps > 0.0 { steps } else { 0.0 };
+        let steps = if SQUARES { steps.sqrt() } else { steps };
         let top = f64::from(self.count - 1);
         let steps = if steps < top { steps } else { top };
         let shifted = steps + SHIFT;
@@ -307,7 +358,8 @@ impl LevelSet {
     pub fn indices_of<T: Element, I: LevelIndex>(&self, values: &[T], indices: &mut [I]) {
         assert_eq!(values.len(), indices.len(), "one index a value");
         for (values, indices) in values.chunks(BATCH).zip(indices.chunks_mut(BATCH)) {
-            if !(self.is_power && T::multiples(values, self.step, self.count, indices)) {
+            let squares = self.spacing == Spacing::Squares;
+            if !(self.is_power && T::on_levels(values, self.step, self.count, squares, indices)) {
                 self.nearest_of(values, indices);
             }
         }
@@ -315,10 +367,17 @@ impl LevelSet {
 
     /// Writes the index of each value's nearest level.
     fn nearest_of<T: Element, I: LevelIndex>(&self, values: &[T], indices: &mut [I]) {
+        match self.spacing {
+            Spacing::Even => self.nearest_in::<_, _, false>(values, indices),
+            Spacing::Squares => self.nearest_in::<_, _, true>(values, indices),
+        }
+    }
+
+    fn nearest_in<T: Element, I: LevelIndex, const SQUARES: bool>(&self, values: &[T], indices: &mut [I]) {
         for (values, indices) in values.chunks(BATCH).zip(indices.chunks_mut(BATCH)) {
             let mut any_doubt = false;
             for (value, index) in values.iter().zip(indices.iter_mut()) {
-                let (quick, doubtful) = self.quick(value.to_f64());
+                let (quick, doubtful) = self.quick::<SQUARES>(value.to_f64());
                 *index = I::of(quick.to_bits() as u32);
                 any_doubt |= doubtful;
             }
@@ -335,19 +394,34 @@ impl LevelSet {
     /// If the lengths differ.
     pub fn values_of<T: Element, I: LevelIndex>(&self, indices: &[I], values: &mut [T]) {
         assert_eq!(values.len(), indices.len(), "one value an index");
-        values
-            .iter_mut()
-            .zip(indices)
-            .for_each(|(value, &index)| *value = T::from_f64(self.value(index.get())));
+        let pairs = values.iter_mut().zip(indices);
+        match self.spacing {
+            Spacing::Even => pairs.for_each(|(value, &index)| {
+                *value = T::from_f64(self.lo + f64::from(index.get() as i32) * self.step);
+            }),
+            Spacing::Squares => pairs.for_each(|(value, &index)| {
+                let i = f64::from(index.get() as i32);
+                *value = T::from_f64(i * i * self.step);
+            }),
+        }
     }
+}
+
+/// Whether products and quotients with `step` are exact for every number of levels.
+fn is_middling_power(step: f64) -> bool {
+    let exponent = step.log2();
+    (-100.0..100.0).contains(&exponent) && exponent.fract() == 0.0 && 2f64.powi(exponent as i32) == step
 }
 
 /// Values handled at a time: few enough to stay in the first cache.
 const BATCH: usize = 512;
 
 impl std::fmt::Display for LevelSet {
-    /// `LO:HI:STEP`, which reads back as the same set.
+    /// `LO:HI:STEP`, which reads back as the same set; squares are described.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.spacing == Spacing::Squares {
+            return write!(f, "{} levels at squares up to {}", self.count, self.hi());
+        }
         write!(f, "{}:{}:{}", self.lo(), self.hi(), self.step())
     }
 }
@@ -399,19 +473,28 @@ mod tests {
 
     #[test]
     fn values_on_the_levels_have_the_same_indices_by_the_quick_way() {
-        for (bits, exponent) in [(1, 0), (4, -7), (8, 3), (16, -20), (16, 90)] {
-            let set = LevelSet::new(0.0, 2f64.powi(exponent), 1 << bits).unwrap();
+        let even = [(1, 0), (4, -7), (8, 3), (16, -20), (16, 90)]
+            .map(|(bits, exponent)| LevelSet::new(0.0, 2f64.powi(exponent), 1 << bits).unwrap());
+        let squares = [(1, 0), (4, -7), (8, 3), (12, -90), (16, -20), (16, 90)]
+            .map(|(bits, exponent)| LevelSet::squares(2f64.powi(exponent), 1 << bits).unwrap());
+        for set in even.into_iter().chain(squares) {
             let wanted: Vec<u16> = (0..set.count()).map(|index| index as u16).collect();
             let (mut singles, mut doubles) = (vec![0f32; wanted.len()], vec![0f64; wanted.len()]);
             set.values_of(&wanted, &mut singles);
             set.values_of(&wanted, &mut doubles);
             let mut found = vec![0u16; wanted.len()];
-            assert!(f32::multiples(&singles, set.step(), set.count(), &mut found) && found == wanted);
-            assert!(f64::multiples(&doubles, set.step(), set.count(), &mut found) && found == wanted);
-            let above = set.value(set.count() - 1) + set.step();
-            for off in [0.3 * set.step(), -set.step(), above, f64::NAN, f64::INFINITY] {
-                assert!(!f64::multiples(&[off], set.step(), set.count(), &mut found[..1]), "{off}");
-                assert!(!f32::multiples(&[off as f32], set.step(), set.count(), &mut found[..1]), "{off}");
+            let (step, count) = (set.step(), set.count());
+            let squares = set.spacing() == Spacing::Squares;
+            assert!(f32::on_levels(&singles, step, count, squares, &mut found) && found == wanted, "{set}");
+            assert!(f64::on_levels(&doubles, step, count, squares, &mut found) && found == wanted, "{set}");
+            let next = f64::from(count);
+            let above = if squares { next * next * step } else { next * step };
+            for off in [0.3 * step, -step, above, f64::NAN, f64::INFINITY] {
+                assert!(!f64::on_levels(&[off], step, count, squares, &mut found[..1]), "{set}: {off}");
+                assert!(
+                    !f32::on_levels(&[off as f32], step, count, squares, &mut found[..1]),
+                    "{set}: {off}"
+                );
             }
         }
     }
@@ -436,6 +519,11 @@ mod tests {
         assert!(matches!(LevelSet::with_bits(0.0, 1.0, 17), Err(E::Bits(17))));
         assert!(matches!(LevelSet::with_bits(1.0, 1.0, 8), Err(E::Empty { .. })));
         assert!(matches!(LevelSet::new(0.0, 1.0, 1), Err(E::Count(_))));
+        assert!(matches!(LevelSet::squares(1.0, 1), Err(E::Count(_))));
+        assert!(matches!(LevelSet::squares(-1.0, 4), Err(E::Empty { .. })));
+        assert!(matches!(LevelSet::squares(f64::NAN, 4), Err(E::NotFinite { .. })));
+        assert!(matches!(LevelSet::squares(1e30, 1 << 16), Err(E::TooFine { .. })));
+        assert!(matches!(LevelSet::squares(1e-40, 4), Err(E::TooFine { .. })));
         assert!(matches!(LevelSet::new(-1e-3, f64::MIN_POSITIVE, 4), Err(E::TooFine { .. })));
     }
 
@@ -453,8 +541,9 @@ mod tests {
     }
 
     fn sets() -> impl Strategy<Value = LevelSet> {
-        (-100.0..100.0f64, 1e-3..10.0f64, 2u32..300)
-            .prop_map(|(lo, step, count)| LevelSet::new(lo, step, count).unwrap())
+        (-100.0..100.0f64, 1e-3..10.0f64, 2u32..300, any::<bool>()).prop_map(|(lo, step, count, squares)| {
+            if squares { LevelSet::squares(step, count) } else { LevelSet::new(lo, step, count) }.unwrap()
+        })
     }
 
     proptest! {

@@ -19,7 +19,7 @@
 
 use super::element::Element;
 use super::half::Wire;
-use super::levels::LevelSet;
+use super::levels::{LevelSet, Spacing};
 use super::tokens::TokenError;
 
 /// The longest header and checksum.
@@ -440,16 +440,25 @@ impl Fields<'_> {
             0 => Some(None),
             1 => {
                 let exponent = self.byte()? as i8;
-                Some(Some((0.0, 2f64.powi(exponent.into()), self.varint()?)))
+                Some(Some((Spacing::Even, 0.0, 2f64.powi(exponent.into()), self.varint()?)))
             }
-            2 => Some(Some((self.number()?, self.number()?, self.varint()?))),
+            2 => Some(Some((Spacing::Even, self.number()?, self.number()?, self.varint()?))),
+            3 => {
+                let exponent = self.byte()? as i8;
+                Some(Some((Spacing::Squares, 0.0, 2f64.powi(exponent.into()), self.varint()?)))
+            }
+            4 => Some(Some((Spacing::Squares, 0.0, self.number()?, self.varint()?))),
             _ => None,
         })();
         match parts {
             None => Err(Problem::Form { expected: "a level set", found: code.unwrap_or_default() }),
             Some(None) => Ok(None),
-            Some(Some((lo, step, count))) => {
-                Ok(Some(LevelSet::new(lo, step, u32::try_from(count).unwrap_or(u32::MAX))?))
+            Some(Some((spacing, lo, step, count))) => {
+                let count = u32::try_from(count).unwrap_or(u32::MAX);
+                Ok(Some(match spacing {
+                    Spacing::Even => LevelSet::new(lo, step, count)?,
+                    Spacing::Squares => LevelSet::squares(step, count)?,
+                }))
             }
         }
     }
@@ -470,12 +479,19 @@ fn put_levels(levels: Option<&LevelSet>, out: &mut Vec<u8>) {
     };
     let exponent = levels.step().log2();
     let is_power = exponent.fract() == 0.0 && exponent.abs() < 127.0;
-    if levels.lo() == 0.0 && is_power && 2f64.powi(exponent as i32) == levels.step() {
-        out.extend_from_slice(&[1, exponent as i8 as u8]);
-    } else {
-        out.push(2);
-        out.extend_from_slice(&levels.lo().to_le_bytes());
-        out.extend_from_slice(&levels.step().to_le_bytes());
+    let is_power = levels.lo() == 0.0 && is_power && 2f64.powi(exponent as i32) == levels.step();
+    match (levels.spacing(), is_power) {
+        (Spacing::Even, true) => out.extend_from_slice(&[1, exponent as i8 as u8]),
+        (Spacing::Even, false) => {
+            out.push(2);
+            out.extend_from_slice(&levels.lo().to_le_bytes());
+            out.extend_from_slice(&levels.step().to_le_bytes());
+        }
+        (Spacing::Squares, true) => out.extend_from_slice(&[3, exponent as i8 as u8]),
+        (Spacing::Squares, false) => {
+            out.push(4);
+            out.extend_from_slice(&levels.step().to_le_bytes());
+        }
     }
     put_varint(levels.count().into(), out);
 }

@@ -14,10 +14,10 @@ mod ranges;
 mod tokens;
 mod whole;
 
-pub use codec::{CodecState, Scratch, Stream};
+pub use codec::{CodecState, Coding, Scratch, Stream};
 pub use element::Element;
 pub use half::Wire;
-pub use levels::{LevelError, LevelIndex, LevelSet};
+pub use levels::{LevelError, LevelIndex, LevelSet, Spacing};
 pub use message::{
     Expected, Form, Header, Kind, LONGEST_OVERHEAD, MessageError, Problem, decode_raw, encode_raw,
     longest_message_len,

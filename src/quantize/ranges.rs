@@ -1,11 +1,11 @@
 //! Ranges of level sets taken from the data by a rule that every rank follows.
 //!
-//! A set of 2^B levels covers [0, H) in steps of H/2^B, with H a power of two: activations behind a ReLU are not
-//! negative, 0 is a level, and a grid whose step only changes by powers of two stays put between iterations.
+//! A set of 2^B levels covers [0, H), at i²·H/4^B or evenly at i·H/2^B, with H a power of two: activations behind a ReLU are
+//! not negative, 0 is a level, and a grid that only changes by powers of two stays put between iterations.
 //! H is the smallest power of two above the largest |value| of the iteration before last; it grows at once and
 //! shrinks only when the values would fit a quarter of it.
 
-use super::{LevelError, LevelSet};
+use super::{LevelError, LevelSet, Spacing};
 
 /// The exponent of H for one variable at one boundary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,11 +32,14 @@ impl PowerRange {
     ///
     /// # Errors
     /// `bits` is not between 1 and 16.
-    pub fn levels(self, bits: u32) -> Result<LevelSet, LevelError> {
+    pub fn levels(self, bits: u32, spacing: Spacing) -> Result<LevelSet, LevelError> {
         if !(1..=16).contains(&bits) {
             return Err(LevelError::Bits(bits));
         }
-        LevelSet::new(0.0, 2f64.powi(self.exponent - bits as i32), 1 << bits)
+        match spacing {
+            Spacing::Even => LevelSet::new(0.0, 2f64.powi(self.exponent - bits as i32), 1 << bits),
+            Spacing::Squares => LevelSet::squares(2f64.powi(self.exponent - 2 * bits as i32), 1 << bits),
+        }
     }
 }
 
@@ -64,8 +67,11 @@ mod tests {
             let range = PowerRange::holding(peak);
             let high = 2f64.powi(range.exponent);
             prop_assert!(peak < high && peak >= high / 2.0);
-            let levels = range.levels(8).unwrap();
-            prop_assert_eq!((levels.count(), levels.value(0)), (256, 0.0));
+            for (spacing, finest) in [(Spacing::Even, 256.0), (Spacing::Squares, 65536.0)] {
+                let levels = range.levels(8, spacing).unwrap();
+                prop_assert_eq!((levels.count(), levels.value(0), levels.value(1)), (256, 0.0, high / finest));
+                prop_assert!(levels.hi() < high && levels.hi() > 0.99 * high);
+            }
         }
 
         #[test]
@@ -79,7 +85,7 @@ mod tests {
 
     #[test]
     fn nothing_but_zeros_still_has_levels() {
-        assert_eq!(PowerRange::holding(0.0).levels(1).unwrap().count(), 2);
+        assert_eq!(PowerRange::holding(0.0).levels(1, Spacing::Squares).unwrap().count(), 2);
         assert_eq!(PowerRange::holding(f64::NAN), PowerRange::holding(0.0));
     }
 }

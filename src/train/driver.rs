@@ -138,7 +138,9 @@ impl<'a, T: Real> Run<'a, T> {
             workspace: Workspace::new(),
             folder: None,
             screen,
-            exchange: Exchange::new(communicator, policy).with_wire(settings.wire),
+            exchange: Exchange::new(communicator, policy)
+                .with_wire(settings.wire)
+                .with_coding(settings.coding),
             blocks: NodeBlocks::new(problem.train_labels.len(), settings.block_nodes),
             known: evaluated.known(),
             evaluated,

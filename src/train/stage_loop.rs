@@ -127,7 +127,7 @@ impl<T: Real> Run<'_, T> {
             (true, Some(levels)) => Ok(Some(vec![*levels; ranges.len()])),
             (true, None) => ranges
                 .iter()
-                .map(|range| range.levels(self.settings.bits))
+                .map(|range| range.levels(self.settings.bits, self.settings.spacing))
                 .collect::<Result<_, _>>()
                 .map(Some),
         };
