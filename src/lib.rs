@@ -3,7 +3,7 @@
 //!
 //! Data flows one way: a file ([`dataset`]) becomes operators and augmented features ([`graph`]); ranks hold
 //! layers and exchange p and q ([`parallel`], [`quantize`]); the updates of Algorithm 1 ([`admm`]) run in stages
-//! ([`train`]); what comes out is a model ([`model`]).
+//! ([`train`]); what comes out is a model ([`model`]). A [`study`] makes many runs, and [`report`] draws them.
 //!
 //! The command `pdadmm-g` is a thin layer over this library. The same run from Rust, in one process:
 //!
@@ -46,8 +46,10 @@ pub mod model;
 pub mod parallel;
 pub mod predict;
 pub mod quantize;
+pub mod report;
 pub mod settings;
 pub mod storage;
+pub mod study;
 pub mod train;
 
 /// An error with what caused it, in one line.

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
-use pdadmm_g::cli::{Cli, Command, Failure, dataset, predict, train};
+use pdadmm_g::cli::{Cli, Command, Failure, dataset, predict, traffic, train};
 use pdadmm_g::error_chain;
 use pdadmm_g::parallel;
 
@@ -24,6 +24,13 @@ fn main() -> ExitCode {
             }
         },
         Command::Train(arguments) => over_ranks(|communicator| train::run(&arguments, communicator)),
+        Command::Traffic(arguments) => match traffic::run(&arguments) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failure) => {
+                report(&failure.message);
+                ExitCode::from(failure.exit_code)
+            }
+        },
         Command::Predict(arguments) => over_ranks(|communicator| predict::run(&arguments, communicator)),
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod dataset;
 pub mod predict;
+pub mod traffic;
 pub mod train;
 
 use clap::{Parser, Subcommand};
@@ -27,6 +28,8 @@ pub enum Command {
     Train(Box<train::TrainArguments>),
     /// Predict the class of every node with a trained model; mpirun -n R shares the nodes out over R ranks
     Predict(predict::PredictArguments),
+    /// Measure test accuracy against bytes for every way to send p and q (the paper's Figure 5); ranks are threads
+    Traffic(traffic::TrafficArguments),
 }
 
 /// A command that failed: what to print on rank 0 and the code to exit with, the same on every rank.

@@ -1,0 +1,3 @@
+//! What runs look like: plots.
+
+pub mod scatter;

@@ -1,0 +1,214 @@
+//! A plot of points with error bars over a logarithmic axis, as SVG.
+
+use std::ops::Range;
+
+use plotters::coord::Shift;
+use plotters::prelude::*;
+use plotters::series::LineSeries;
+
+/// Colours told apart by the colour-blind (Okabe and Ito, 2008).
+const COLOURS: [RGBColor; 7] = [
+    RGBColor(0, 0, 0),
+    RGBColor(0, 114, 178),
+    RGBColor(213, 94, 0),
+    RGBColor(0, 158, 115),
+    RGBColor(204, 121, 167),
+    RGBColor(230, 159, 0),
+    RGBColor(86, 180, 233),
+];
+const SIZE: (u32, u32) = (960, 560);
+const FONT: &str = "sans-serif";
+
+/// Mean and standard deviation at a place.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Point {
+    /// Where on the logarithmic axis; above 0.
+    pub x: f64,
+    /// Mean.
+    pub y: f64,
+    /// Standard deviation.
+    pub deviation: f64,
+    /// A word beside it.
+    pub label: String,
+}
+
+/// Points of one kind, joined by a line.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Series {
+    /// Its name in the legend.
+    pub name: String,
+    /// Which of seven colours.
+    pub colour: usize,
+    /// Filled circles and a full line, or empty ones and a thin line.
+    pub filled: bool,
+    /// Its points, in the order in which they are joined.
+    pub points: Vec<Point>,
+}
+
+/// The plot.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ScatterPlot {
+    /// Above it.
+    pub title: String,
+    /// What x is, with its unit.
+    pub x_label: String,
+    /// What y is, with its unit.
+    pub y_label: String,
+    /// What to draw.
+    pub series: Vec<Series>,
+}
+
+/// A plot that could not be drawn.
+#[derive(Debug, thiserror::Error)]
+pub enum PlotError {
+    /// There is nothing in it.
+    #[error("nothing to plot: no point with finite coordinates")]
+    Empty,
+    /// The drawing library failed.
+    #[error("the plot cannot be drawn: {0}")]
+    Drawing(String),
+}
+
+impl ScatterPlot {
+    /// The plot as an SVG document with a white background.
+    ///
+    /// # Errors
+    /// Nothing to draw.
+    pub fn svg(&self) -> Result<String, PlotError> {
+        let points: Vec<&Point> = self.series.iter().flat_map(|series| &series.points).collect();
+        let is_finite = |p: &&&Point| p.x > 0.0 && p.x.is_finite() && p.y.is_finite();
+        let points: Vec<&Point> = points.iter().filter(is_finite).copied().collect();
+        if points.is_empty() {
+            return Err(PlotError::Empty);
+        }
+        let x = range(points.iter().map(|p| p.x));
+        let x = x.start / 1.6..x.end * 2.2;
+        let y = range(points.iter().flat_map(|p| [p.y - p.deviation, p.y + p.deviation]));
+        let margin = (0.08 * (y.end - y.start)).max(0.002);
+        let y = y.start - margin..y.end + margin;
+        let mut text = String::new();
+        {
+            let root = SVGBackend::with_string(&mut text, SIZE).into_drawing_area();
+            self.draw(&root, x, y).map_err(|error| PlotError::Drawing(error.to_string()))?;
+            root.present().map_err(|error| PlotError::Drawing(error.to_string()))?;
+        }
+        Ok(text)
+    }
+
+    fn draw<'a>(
+        &self,
+        root: &DrawingArea<SVGBackend<'a>, Shift>,
+        x: Range<f64>,
+        y: Range<f64>,
+    ) -> Result<(), DrawingAreaErrorKind<<SVGBackend<'a> as DrawingBackend>::ErrorType>> {
+        root.fill(&WHITE)?;
+        let mut chart = ChartBuilder::on(root)
+            .caption(&self.title, (FONT, 20))
+            .margin(16)
+            .x_label_area_size(54)
+            .y_label_area_size(72)
+            .build_cartesian_2d(x.log_scale(), y)?;
+        chart
+            .configure_mesh()
+            .x_desc(&self.x_label)
+            .y_desc(&self.y_label)
+            .axis_desc_style((FONT, 16))
+            .label_style((FONT, 14))
+            .light_line_style(WHITE)
+            .x_label_formatter(&|x| power_of_ten(*x))
+            .y_label_formatter(&|y| format!("{y:.3}"))
+            .draw()?;
+        for series in &self.series {
+            let colour = COLOURS[series.colour % COLOURS.len()];
+            let filled = series.filled;
+            let line = colour.stroke_width(if filled { 2 } else { 1 });
+            let drawn = LineSeries::new(series.points.iter().map(|p| (p.x, p.y)), line);
+            chart.draw_series(drawn)?.label(&series.name).legend(move |(x, y)| {
+                let marker = Circle::new(
+                    (x + 12, y),
+                    5,
+                    if filled { colour.filled() } else { colour.stroke_width(2) },
+                );
+                EmptyElement::at((0, 0)) + PathElement::new([(x, y), (x + 24, y)], line) + marker
+            });
+            let bars = series.points.iter().filter(|p| p.deviation > 0.0).map(|p| {
+                let (low, high) = (p.y - p.deviation, p.y + p.deviation);
+                ErrorBar::new_vertical(p.x, low, p.y, high, colour.mix(0.45).filled(), 8)
+            });
+            chart.draw_series(bars)?;
+            let markers = series.points.iter().map(|p| {
+                // An empty marker hides the line behind it.
+                let shape = if filled { colour.filled() } else { WHITE.filled() };
+                EmptyElement::at((p.x, p.y))
+                    + Circle::new((0, 0), 5, shape)
+                    + Circle::new((0, 0), 5, colour.stroke_width(2))
+                    + Text::new(p.label.clone(), (8, -16), (FONT, 13).into_font().color(&colour))
+            });
+            chart.draw_series(markers)?;
+        }
+        chart
+            .configure_series_labels()
+            .position(SeriesLabelPosition::LowerRight)
+            .label_font((FONT, 14))
+            .background_style(WHITE.mix(0.85))
+            .border_style(BLACK.mix(0.3))
+            .draw()
+    }
+}
+
+/// From the smallest to the largest.
+fn range(values: impl Iterator<Item = f64>) -> Range<f64> {
+    let (low, high) = values
+        .filter(|x| x.is_finite())
+        .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| (low.min(x), high.max(x)));
+    low..high
+}
+
+/// 10⁵ for 100,000, and digits for what is no power of ten.
+fn power_of_ten(x: f64) -> String {
+    let exponent = x.log10().round();
+    if (x / 10f64.powf(exponent) - 1.0).abs() > 1e-6 {
+        return format!("{x}");
+    }
+    let superscript = |digit: char| match digit {
+        '-' => '⁻',
+        '1' => '¹',
+        '2' => '²',
+        '3' => '³',
+        digit => char::from_u32('⁰' as u32 + digit.to_digit(10).unwrap_or(0)).unwrap_or(digit),
+    };
+    format!("10{}", format!("{exponent:.0}").chars().map(superscript).collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn plot(points: Vec<Point>) -> ScatterPlot {
+        let series = vec![Series { name: "p and q".into(), colour: 1, filled: true, points }];
+        ScatterPlot { title: "T".into(), x_label: "bytes".into(), y_label: "share".into(), series }
+    }
+
+    #[test]
+    fn every_point_is_drawn_with_its_label() {
+        let point = |x, label: &str| Point { x, y: 0.8, deviation: 0.01, label: label.into() };
+        let svg = plot(vec![point(1e5, "4 bits"), point(1e8, "8 bits")]).svg().unwrap();
+        for text in ["4 bits", "8 bits", "p and q", "bytes", "share", "10⁶"] {
+            assert!(svg.contains(text), "{text} is missing");
+        }
+        assert_eq!(svg.matches("<circle").count(), 2 * 2 + 1);
+    }
+
+    #[test]
+    fn nothing_to_draw_is_an_error() {
+        assert!(matches!(plot(Vec::new()).svg(), Err(PlotError::Empty)));
+        let nowhere = Point { x: 0.0, y: f64::NAN, deviation: 0.0, label: String::new() };
+        assert!(matches!(plot(vec![nowhere]).svg(), Err(PlotError::Empty)));
+    }
+
+    #[test]
+    fn powers_of_ten() {
+        assert_eq!([1e5, 1e-3, 1.0, 2.5].map(power_of_ten), ["10⁵", "10⁻³", "10⁰", "2.5"]);
+    }
+}

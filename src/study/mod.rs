@@ -1,0 +1,3 @@
+//! Studies: many runs, one table and one plot.
+
+pub mod traffic;
