@@ -16,7 +16,9 @@ const COLOURS: [RGBColor; 7] = [
     RGBColor(230, 159, 0),
     RGBColor(86, 180, 233),
 ];
-const SIZE: (u32, u32) = (960, 560);
+const SIZE: (u32, u32) = (1000, 560);
+/// The rest of the width is the legend's: no corner of a plot is sure to be empty.
+const CHART_WIDTH: u32 = 780;
 const FONT: &str = "sans-serif";
 
 /// Mean and standard deviation at a place.
@@ -102,7 +104,8 @@ impl ScatterPlot {
         y: Range<f64>,
     ) -> Result<(), DrawingAreaErrorKind<<SVGBackend<'a> as DrawingBackend>::ErrorType>> {
         root.fill(&WHITE)?;
-        let mut chart = ChartBuilder::on(root)
+        let (chart_area, legend_area) = root.split_horizontally(CHART_WIDTH);
+        let mut chart = ChartBuilder::on(&chart_area)
             .caption(&self.title, (FONT, 20))
             .margin(16)
             .x_label_area_size(54)
@@ -123,14 +126,7 @@ impl ScatterPlot {
             let filled = series.filled;
             let line = colour.stroke_width(if filled { 2 } else { 1 });
             let drawn = LineSeries::new(series.points.iter().map(|p| (p.x, p.y)), line);
-            chart.draw_series(drawn)?.label(&series.name).legend(move |(x, y)| {
-                let marker = Circle::new(
-                    (x + 12, y),
-                    5,
-                    if filled { colour.filled() } else { colour.stroke_width(2) },
-                );
-                EmptyElement::at((0, 0)) + PathElement::new([(x, y), (x + 24, y)], line) + marker
-            });
+            chart.draw_series(drawn)?;
             let bars = series.points.iter().filter(|p| p.deviation > 0.0).map(|p| {
                 let (low, high) = (p.y - p.deviation, p.y + p.deviation);
                 ErrorBar::new_vertical(p.x, low, p.y, high, colour.mix(0.45).filled(), 8)
@@ -146,13 +142,18 @@ impl ScatterPlot {
             });
             chart.draw_series(markers)?;
         }
-        chart
-            .configure_series_labels()
-            .position(SeriesLabelPosition::LowerRight)
-            .label_font((FONT, 14))
-            .background_style(WHITE.mix(0.85))
-            .border_style(BLACK.mix(0.3))
-            .draw()
+        for (i, series) in self.series.iter().enumerate() {
+            let colour = COLOURS[series.colour % COLOURS.len()];
+            let y = 60 + 24 * i as i32;
+            let line = colour.stroke_width(if series.filled { 2 } else { 1 });
+            let shape = if series.filled { colour.filled() } else { WHITE.filled() };
+            let name = (FONT, 14).into_font().color(&BLACK);
+            legend_area.draw(&PathElement::new([(0, y), (28, y)], line))?;
+            legend_area.draw(&Circle::new((14, y), 5, shape))?;
+            legend_area.draw(&Circle::new((14, y), 5, colour.stroke_width(2)))?;
+            legend_area.draw(&Text::new(series.name.clone(), (36, y - 7), name))?;
+        }
+        Ok(())
     }
 }
 
@@ -197,7 +198,7 @@ mod tests {
         for text in ["4 bits", "8 bits", "p and q", "bytes", "share", "10⁶"] {
             assert!(svg.contains(text), "{text} is missing");
         }
-        assert_eq!(svg.matches("<circle").count(), 2 * 2 + 1);
+        assert_eq!(svg.matches("<circle").count(), 2 * (2 + 1), "points and the legend");
     }
 
     #[test]

@@ -363,9 +363,10 @@ fn figure(study: &TrafficStudy, rows: &[TrafficRow]) -> ScatterPlot {
     let data = study.base.data.as_deref().and_then(Path::file_stem).unwrap_or_default();
     ScatterPlot {
         title: format!(
-            "{}: test accuracy against traffic, {} runs a point",
+            "{}: test accuracy against traffic, mean of {} run{}",
             data.to_string_lossy(),
-            study.runs
+            study.runs,
+            if study.runs == 1 { "" } else { "s" }
         ),
         x_label: "bytes of p and q over the run".to_owned(),
         y_label: "test accuracy at best validation".to_owned(),
