@@ -1,0 +1,71 @@
+//! Does jobs/network-study.sh train between hosts on a limited network, and measure what it says?
+//!
+//! Needs root, iproute2 and Open MPI; skipped with a line elsewhere.
+#![cfg(feature = "mpi")]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+
+#[path = "support/program.rs"]
+mod program;
+
+/// Why it cannot be run here.
+fn obstacle() -> Option<String> {
+    let succeeds = |program: &str, arguments: &[&str]| {
+        Command::new(program).args(arguments).output().is_ok_and(|output| output.status.success())
+    };
+    let library = pdadmm_g::parallel::mpi_library();
+    if !library.contains("Open MPI") {
+        return Some(format!("this build uses {library}, the script Open MPI"));
+    }
+    if !succeeds("sh", &["-c", "test $(id -u) -eq 0"]) {
+        return Some("it needs root".into());
+    }
+    // Whether namespaces, links and limits may be made: not so in most containers.
+    let name = format!("pdadmm-try-{}", std::process::id());
+    let attempt = format!(
+        "ip netns add {name} && ip -n {name} link add a type veth peer name b && \
+         ip netns exec {name} tc qdisc add dev a root tbf rate 1mbit burst 32kb latency 50ms && \
+         ip -n {name} link add s type bridge"
+    );
+    let works = succeeds("sh", &["-c", &attempt]);
+    succeeds("ip", &["netns", "del", &name]);
+    (!works).then(|| "network namespaces with limited links cannot be made here".into())
+}
+
+#[test]
+fn coded_messages_pay_off_on_a_slow_link() {
+    if let Some(why) = obstacle() {
+        println!("skipped: {why}");
+        return;
+    }
+    let scratch = tempfile::tempdir().unwrap();
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut command = Command::new("bash");
+    command.arg(repository.join("jobs/network-study.sh")).arg(scratch.path());
+    for (name, value) in [("HOSTS", "2"), ("NODES", "800"), ("NEURONS", "32"), ("ITERATIONS", "8")] {
+        command.env(name, value);
+    }
+    command.env("RATES", "2mbit").env("BITS", "4").env("BINARY", program::binary());
+    command.stdin(std::process::Stdio::null());
+    program::succeed(&mut command);
+    let rows: Vec<BTreeMap<String, String>> = csv::Reader::from_path(scratch.path().join("network.csv"))
+        .unwrap()
+        .deserialize()
+        .map(Result::unwrap)
+        .collect();
+    let number = |row: &BTreeMap<String, String>, key: &str| row[key].parse::<f64>().unwrap();
+    let ways: Vec<&str> = rows.iter().map(|row| row["way"].as_str()).collect();
+    assert_eq!(ways, ["none", "packed", "coded"]);
+    let [none, packed, coded] = [0, 1, 2].map(|i| number(&rows[i], "bytes_an_iteration"));
+    // p and q of 400 training nodes and 32 neurons over one boundary.
+    let elements = 2.0 * 400.0 * 32.0;
+    assert!(none >= 4.0 * elements && none < 4.1 * elements, "{none}");
+    assert!(packed >= elements / 2.0 && packed < 0.6 * elements, "{packed}");
+    assert!(coded < packed, "{coded}");
+    // The link lets 2 Mbit/s through: what is sent as it is cannot take less time than that.
+    let least = none / 2.0 * 8.0 / 2e6 * 0.5;
+    assert!(number(&rows[0], "seconds_an_iteration") > least, "the link is not limited: {rows:?}");
+}
