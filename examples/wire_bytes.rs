@@ -113,7 +113,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             let raw = settings(&arguments, way, seed, folder.path().join(format!("{way}-{seed}")))?;
             let checked = raw.check()?;
             let outcomes = ThreadCommunicator::run(arguments.layers, |communicator| {
-                let options = RunOptions { overwrite: true, screen: Screen::silent() };
+                let options = RunOptions { overwrite: true, screen: Screen::silent(), inspected: None };
                 train::<f32>(&checked, communicator, options).map(|outcome| outcome.summary)
             });
             runs.push(outcomes.into_iter().next().ok_or("no ranks")??);

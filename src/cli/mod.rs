@@ -6,6 +6,9 @@ pub mod train;
 
 use clap::{Parser, Subcommand};
 
+use crate::inspection::{CHILD_COMMAND, ChildArguments};
+use crate::parallel::JointFailure;
+
 /// Train deep graph-augmented MLPs without backpropagation: pdADMM-G and pdADMM-G-Q over MPI.
 ///
 /// Exit codes: 0 finished, 2 usage or settings, 3 data, 4 numerical, 75 interrupted and resumable, 1 anything else.
@@ -27,6 +30,9 @@ pub enum Command {
     Train(Box<train::TrainArguments>),
     /// Predict the class of every node with a trained model; mpirun -n R shares the nodes out over R ranks
     Predict(predict::PredictArguments),
+    /// Go through a file as the child of an inspection (see `inspection`)
+    #[command(name = CHILD_COMMAND, hide = true)]
+    InspectFile(ChildArguments),
 }
 
 /// A command that failed: what to print on rank 0 and the code to exit with, the same on every rank.
@@ -38,4 +44,14 @@ pub struct Failure {
     pub exit_code: u8,
     /// Whether every rank has this failure; if not, the others must be ended.
     pub is_joint: bool,
+}
+
+impl From<JointFailure> for Failure {
+    fn from(failure: JointFailure) -> Self {
+        Failure {
+            message: failure.to_string(),
+            exit_code: failure.exit_code(),
+            is_joint: matches!(failure, JointFailure::Failed { .. }),
+        }
+    }
 }
