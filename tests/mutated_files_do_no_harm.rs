@@ -7,13 +7,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use peak_alloc::PeakAlloc;
+use pdadmm_g::inspection::FileKind;
 use pdadmm_g::quantize::{Scratch, Stream, Wire, encode_raw};
+use peak_alloc::PeakAlloc;
 
 #[path = "support/mutator.rs"]
 mod mutator;
 #[path = "support/readers.rs"]
 mod readers;
+#[path = "support/tiny_hdf5.rs"]
+mod tiny_hdf5;
 #[path = "support/tiny_imports.rs"]
 mod tiny_imports;
 
@@ -91,11 +94,9 @@ fn mutated_bytes_are_taken_or_refused() {
         let count = mutations(4_000);
         for number in 0..count {
             let input = Mutator::of(number).mutate(&seeds[number % seeds.len()]);
-            let (outcome, bytes) =
-                peak(|| std::panic::catch_unwind(|| (reader.read)(&input)));
-            let outcome = outcome.unwrap_or_else(|_| {
-                panic!("{}: mutation {number} made it panic: {input:?}", reader.name)
-            });
+            let (outcome, bytes) = peak(|| std::panic::catch_unwind(|| (reader.read)(&input)));
+            let outcome = outcome
+                .unwrap_or_else(|_| panic!("{}: mutation {number} made it panic: {input:?}", reader.name));
             assert!(bytes <= LIMIT, "{}: mutation {number} took {bytes} bytes", reader.name);
             taken += usize::from(outcome);
             most = most.max(bytes);
@@ -138,7 +139,9 @@ fn small_files_that_declare_much_are_refused_at_once() {
         tiny_imports::archive(&members, true)
     };
     let mut message = vec![3, 0xb2, 1 | 2 << 3, 3, 1, 170, 1];
-    message.extend([0xff, 0xff, 0xff, 0xff, 0x0f, 7, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1]);
+    message.extend([
+        0xff, 0xff, 0xff, 0xff, 0x0f, 7, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1,
+    ]);
     let json = [format!("{{\"{huge}\": {huge}}}").as_bytes(), SEPARATOR, b"{}"].concat();
     let csv = [format!("0,{huge}").as_bytes(), b"1\n", huge.as_bytes()].join(SEPARATOR);
     let lies: Vec<(&str, fn(&[u8]) -> bool, Vec<u8>)> = vec![
@@ -151,9 +154,21 @@ fn small_files_that_declare_much_are_refused_at_once() {
         ("csv", readers::csv, csv),
         ("json", readers::json, json),
         ("settings, layers", readers::settings, format!("data='a'\noutput='b'\nlayers={huge}").into_bytes()),
-        ("settings, neurons", readers::settings, format!("data='a'\noutput='b'\nneurons={huge}").into_bytes()),
-        ("settings, levels", readers::settings, b"data='a'\noutput='b'\nquantize='p'\nlevels='0:1e12:1'".to_vec()),
-        ("settings, hops", readers::settings, format!("data='a'\noutput='b'\noperators='hop:{huge}'").into_bytes()),
+        (
+            "settings, neurons",
+            readers::settings,
+            format!("data='a'\noutput='b'\nneurons={huge}").into_bytes(),
+        ),
+        (
+            "settings, levels",
+            readers::settings,
+            b"data='a'\noutput='b'\nquantize='p'\nlevels='0:1e12:1'".to_vec(),
+        ),
+        (
+            "settings, hops",
+            readers::settings,
+            format!("data='a'\noutput='b'\noperators='hop:{huge}'").into_bytes(),
+        ),
         ("message", readers::message, message),
     ];
     for (name, read, bytes) in lies {
@@ -192,7 +207,8 @@ fn write_seeds() {
     put("graphsaint-adjacency", &tiny_imports::archive(&adjacency, true));
     put("graphsaint-features", &tiny_imports::npy("'|u1'", "(12, 1)", &[1; 12]));
     let edges = "source,target,weight\n0,1,2\n1,0,3\n1,2,1\n3,3,1\n";
-    let files = [edges, "1,2\n3,4\n5,6\n7,8\n", "0\n1\n1\n0\n", "node,part\n0,train\n1,train\n2,val\n3,test\n"];
+    let files =
+        [edges, "1,2\n3,4\n5,6\n7,8\n", "0\n1\n1\n0\n", "node,part\n0,train\n1,train\n2,val\n3,test\n"];
     put("csv/folder", &files.map(str::as_bytes).join(SEPARATOR));
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
     std::io::Write::write_all(&mut encoder, b"0.5,1\n2,3\n4,5\n6,7\n").unwrap();
@@ -204,8 +220,16 @@ fn write_seeds() {
                     stages = [2, 5]\nnu = 1e-3\ntolerance = [1e-4, 1e-3]\nquantize = \"p\"\nlevels = \"-1:20:1\"\n\
                     wire = \"f32\"\nprecision = \"f32\"\nblock-nodes = 100\n";
     put("settings/all", settings.as_bytes());
-    put("settings/bits", b"data='g.h5'\noutput='r'\nquantize='pq'\nbits=4\nseed=7\nfeature-norm='row'\nthreads=2\n");
+    put(
+        "settings/bits",
+        b"data='g.h5'\noutput='r'\nquantize='pq'\nbits=4\nseed=7\nfeature-norm='row'\nthreads=2\n",
+    );
     write_messages(&put);
+    for kind in [FileKind::Dataset, FileKind::Model] {
+        let path = folder().join(format!("{kind:?}").to_lowercase()).join("tiny");
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        tiny_hdf5::write(kind, &path);
+    }
 }
 
 fn write_messages(put: &dyn Fn(&str, &[u8])) {
@@ -234,9 +258,7 @@ fn write_messages(put: &dyn Fn(&str, &[u8])) {
         for (change, values) in changes {
             let mut stream = if start { readers::started() } else { Stream::new() };
             let mut scratch = Scratch::default();
-            stream
-                .encode(&readers::HEADER, &levels, &on_levels(values), &mut scratch, &mut message)
-                .unwrap();
+            stream.encode(&readers::HEADER, &levels, &on_levels(values), &mut scratch, &mut message).unwrap();
             put(&format!("message/{name}-{change}"), &without_checksum(choice, &message));
         }
     }

@@ -144,8 +144,6 @@ pub fn message(bytes: &[u8]) -> bool {
     let mut values = [0f32; 35];
     match wire {
         Some(&wire) => decode_raw(&message, &HEADER, wire, &mut values).is_ok(),
-        None => {
-            stream.decode(&message, &HEADER, &levels(), &mut values, &mut Scratch::default()).is_ok()
-        }
+        None => stream.decode(&message, &HEADER, &levels(), &mut values, &mut Scratch::default()).is_ok(),
     }
 }
