@@ -1,6 +1,6 @@
 //! Does each of our readers take or refuse damaged bytes, and nothing else: no panic, no endless loop, no allocation
 //! beyond a limit? Where `PDADMM_WRITE_SEEDS` is set, the seeds are written anew first.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::type_complexity)]
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
