@@ -3,7 +3,7 @@
 //! abort; and where libhdf5 did crash or loop, the program must end with code 3, as over any wrong file.
 //!
 //! A process of its own: children inherit the files, and locks, that libhdf5 has open in other threads.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::type_complexity)]
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
