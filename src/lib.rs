@@ -26,7 +26,7 @@
 //!     iterations: Some(30),
 //!     ..RawSettings::default()
 //! };
-//! let options = RunOptions { overwrite: false, screen: Screen::silent() };
+//! let options = RunOptions { overwrite: false, screen: Screen::silent(), inspected: None };
 //! let outcome = train::<f64>(&settings.check()?, &SingleProcess, options)?;
 //!
 //! assert_eq!(outcome.summary.iterations, 60);
@@ -41,6 +41,7 @@ pub mod admm;
 pub mod cli;
 pub mod dataset;
 pub mod graph;
+pub mod inspection;
 pub mod linalg;
 pub mod model;
 pub mod parallel;

@@ -18,12 +18,16 @@ fn main() -> ExitCode {
     match cli.command {
         Command::Dataset(command) => match dataset::run(&command) {
             Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                report(&error_chain(&error));
-                ExitCode::from(if error.is_usage() { 2 } else { 3 })
+            Err((exit_code, message)) => {
+                report(&message);
+                ExitCode::from(exit_code)
             }
         },
-        Command::Train(arguments) => over_ranks(|communicator| train::run(&arguments, communicator)),
+        // Files are inspected by a child process, which there can be no more once MPI runs.
+        Command::Train(arguments) => {
+            let findings = train::inspect(&arguments);
+            over_ranks(|communicator| train::run(&arguments, findings, communicator))
+        }
         Command::Traffic(arguments) => match traffic::run(&arguments) {
             Ok(()) => ExitCode::SUCCESS,
             Err(failure) => {
@@ -31,7 +35,11 @@ fn main() -> ExitCode {
                 ExitCode::from(failure.exit_code)
             }
         },
-        Command::Predict(arguments) => over_ranks(|communicator| predict::run(&arguments, communicator)),
+        Command::Predict(arguments) => {
+            let findings = predict::inspect(&arguments);
+            over_ranks(|communicator| predict::run(&arguments, findings, communicator))
+        }
+        Command::InspectFile(arguments) => ExitCode::from(pdadmm_g::inspection::run_child(&arguments)),
     }
 }
 

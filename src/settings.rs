@@ -292,8 +292,15 @@ impl RawSettings {
         if size > LARGEST_FILE {
             return Err(fail(std::io::Error::other("it is larger than 1 MiB")));
         }
-        let text = std::fs::read_to_string(path).map_err(fail)?;
-        toml::from_str(&text)
+        Self::from_text(&std::fs::read_to_string(path).map_err(fail)?, path)
+    }
+
+    /// The settings in a text, which came from `path`.
+    ///
+    /// # Errors
+    /// Not TOML, an unknown key or a value of the wrong type.
+    pub fn from_text(text: &str, path: &Path) -> Result<Self, SettingsError> {
+        toml::from_str(text)
             .map_err(|source| SettingsError::Parse { path: path.to_owned(), source: Box::new(source) })
     }
 

@@ -9,6 +9,7 @@ use pdadmm_g::cli::predict::{PredictArguments, run};
 use pdadmm_g::dataset::generate::{GenerateSettings, generate};
 use pdadmm_g::dataset::{Dataset, checksum};
 use pdadmm_g::graph::{FeatureNorm, renormalised_adjacency};
+use pdadmm_g::inspection::Findings;
 use pdadmm_g::linalg::{Real, Workers};
 use pdadmm_g::model::forward::Prediction;
 use pdadmm_g::model::{Model, ModelLayer, Provenance};
@@ -56,6 +57,7 @@ impl Folder {
             overwrite: false,
             threads: 1,
             split: None,
+            trust_files: true,
         }
     }
 
@@ -64,7 +66,7 @@ impl Folder {
         let mut arguments = self.arguments("refused.h5");
         change(&mut arguments);
         let errors = ThreadCommunicator::run(ranks, |communicator| {
-            let error = run(&arguments, communicator).unwrap_err();
+            let error = run(&arguments, Findings::Trusted, communicator).unwrap_err();
             assert!(error.is_joint);
             (error.exit_code, error.message)
         });
@@ -98,11 +100,13 @@ fn same_for_all_ranks<T: Real>(neurons: &[usize]) {
     let (folder, data) = Folder::new();
     let model = model::<T>(neurons, 0.5);
     model.save(folder.path("model.h5"), false).unwrap();
-    run(&folder.arguments("alone.h5"), &SingleProcess).unwrap();
+    run(&folder.arguments("alone.h5"), Findings::Trusted, &SingleProcess).unwrap();
     let alone = std::fs::read(folder.path("alone.h5")).unwrap();
     for (ranks, threads) in [(1, 3), (2, 1), (3, 2), (7, 1)] {
         let arguments = PredictArguments { threads, ..folder.arguments(&format!("{ranks}.h5")) };
-        let results = ThreadCommunicator::run(ranks, |communicator| run(&arguments, communicator).is_ok());
+        let results = ThreadCommunicator::run(ranks, |communicator| {
+            run(&arguments, Findings::Trusted, communicator).is_ok()
+        });
         assert!(results.iter().all(|ok| *ok));
         assert!(alone == std::fs::read(&arguments.output).unwrap(), "{ranks} ranks, {threads} threads");
     }
@@ -187,7 +191,7 @@ fn an_output_may_be_replaced_when_asked() {
     model::<f32>(&[CLASSES], 0.5).save(folder.path("model.h5"), false).unwrap();
     std::fs::write(folder.path("there.h5"), "mine").unwrap();
     let arguments = PredictArguments { overwrite: true, ..folder.arguments("there.h5") };
-    run(&arguments, &SingleProcess).unwrap();
+    run(&arguments, Findings::Trusted, &SingleProcess).unwrap();
     assert!(hdf5::File::open(folder.path("there.h5")).unwrap().dataset("class").is_ok());
     // Nothing else is left behind.
     let mut names: Vec<_> =

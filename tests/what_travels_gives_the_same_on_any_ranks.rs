@@ -27,7 +27,7 @@ fn run(folder: &Path, raw: &RawSettings, ranks: usize) -> (Summary, String) {
     };
     let settings = raw.check().unwrap();
     let outcomes = ThreadCommunicator::run(ranks, |communicator| {
-        let options = RunOptions { overwrite: true, screen: Screen::silent() };
+        let options = RunOptions { overwrite: true, screen: Screen::silent(), inspected: None };
         match settings.precision {
             Precision::F32 => train::<f32>(&settings, communicator, options).unwrap(),
             Precision::F64 => train::<f64>(&settings, communicator, options).unwrap(),

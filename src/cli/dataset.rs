@@ -1,5 +1,6 @@
 //! `pdadmm-g dataset import | generate | check`.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -7,6 +8,8 @@ use clap::{Args, Subcommand, ValueEnum};
 use crate::dataset::generate::{GenerateSettings, generate};
 use crate::dataset::import::{edge_list, graphsaint, npz, ogb, planetoid};
 use crate::dataset::{Dataset, DatasetError, Summary, checksum};
+use crate::error_chain;
+use crate::inspection::{FileKind, inspect};
 use crate::storage::refuse_existing;
 
 /// Make and check data set files.
@@ -108,19 +111,28 @@ pub struct CheckArguments {
     /// Data set file
     #[arg(value_name = "FILE.h5")]
     pub file: PathBuf,
+    /// Read the file in this process rather than in one of its own
+    #[arg(long)]
+    pub trust_files: bool,
 }
 
 /// Runs a subcommand and prints its result to standard output.
 ///
 /// # Errors
-/// Whatever the data set says; [`DatasetError::is_usage`] tells the exit code.
-pub fn run(command: &DatasetCommand) -> Result<(), DatasetError> {
+/// The exit code and the message.
+pub fn run(command: &DatasetCommand) -> Result<(), (u8, String)> {
+    let explain = |error: DatasetError| (if error.is_usage() { 2 } else { 3 }, error_chain(&error));
     match command {
-        DatasetCommand::Import(arguments) => run_import(arguments),
-        DatasetCommand::Generate(arguments) => run_generate(arguments),
-        DatasetCommand::Check(arguments) => {
-            let data = Dataset::read(&arguments.file)?;
-            report(&data, &arguments.file)
+        DatasetCommand::Import(arguments) => run_import(arguments).map_err(explain),
+        DatasetCommand::Generate(arguments) => run_generate(arguments).map_err(explain),
+        DatasetCommand::Check(CheckArguments { file, trust_files: true }) => {
+            Dataset::read(file).and_then(|data| report(&data, file)).map_err(explain)
+        }
+        DatasetCommand::Check(CheckArguments { file, .. }) => {
+            let inspected = inspect(FileKind::Dataset, file, true)
+                .map_err(|error| (error.exit_code(), error_chain(&error)))?;
+            show(&inspected.report, file, &inspected.checksum);
+            Ok(())
         }
     }
 }
@@ -170,10 +182,13 @@ fn run_generate(arguments: &GenerateArguments) -> Result<(), DatasetError> {
 }
 
 fn report(data: &Dataset, path: &Path) -> Result<(), DatasetError> {
-    // Nobody is there to be told when standard output is closed.
-    use std::io::Write;
-    let mut out = std::io::stdout().lock();
-    let _ = write!(out, "{}", Summary::of(data));
-    let _ = writeln!(out, "{:<18} {} ({})", "file", path.display(), checksum(path)?);
+    show(&Summary::of(data).to_string(), path, &checksum(path)?);
     Ok(())
+}
+
+fn show(summary: &str, path: &Path, checksum: &str) {
+    // Nobody is there to be told when standard output is closed.
+    let mut out = std::io::stdout().lock();
+    let _ = write!(out, "{summary}");
+    let _ = writeln!(out, "{:<18} {} ({checksum})", "file", path.display());
 }

@@ -7,6 +7,9 @@ pub mod train;
 
 use clap::{Parser, Subcommand};
 
+use crate::inspection::{CHILD_COMMAND, ChildArguments};
+use crate::parallel::JointFailure;
+
 /// Train deep graph-augmented MLPs without backpropagation: pdADMM-G and pdADMM-G-Q over MPI.
 ///
 /// Exit codes: 0 finished, 2 usage or settings, 3 data, 4 numerical, 75 interrupted and resumable, 1 anything else.
@@ -30,6 +33,9 @@ pub enum Command {
     Predict(predict::PredictArguments),
     /// Measure test accuracy against bytes for every way to send p and q (the paper's Figure 5); ranks are threads
     Traffic(traffic::TrafficArguments),
+    /// Go through a file as the child of an inspection (see `inspection`)
+    #[command(name = CHILD_COMMAND, hide = true)]
+    InspectFile(ChildArguments),
 }
 
 /// A command that failed: what to print on rank 0 and the code to exit with, the same on every rank.
@@ -41,4 +47,14 @@ pub struct Failure {
     pub exit_code: u8,
     /// Whether every rank has this failure; if not, the others must be ended.
     pub is_joint: bool,
+}
+
+impl From<JointFailure> for Failure {
+    fn from(failure: JointFailure) -> Self {
+        Failure {
+            message: failure.to_string(),
+            exit_code: failure.exit_code(),
+            is_joint: matches!(failure, JointFailure::Failed { .. }),
+        }
+    }
 }

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::Failure;
-use crate::error_chain;
-use crate::parallel::{Communicator, JointFailure};
+use crate::inspection::{FileKind, Findings};
+use crate::parallel::Communicator;
 use crate::predict::{Accuracies, PredictSettings, Report, Share, predict};
 
 /// Arguments of `predict`.
@@ -31,14 +31,28 @@ pub struct PredictArguments {
     /// Split to print accuracies for [default: that of the training, else the data's default]
     #[arg(long, value_name = "NAME")]
     pub split: Option<String>,
+    /// Read files without inspecting them in a process of their own first
+    #[arg(long)]
+    pub trust_files: bool,
+}
+
+/// Inspects the files to be read; before MPI starts.
+pub fn inspect(arguments: &PredictArguments) -> Findings {
+    let PredictArguments { model, data, trust_files, .. } = arguments;
+    Findings::before_start(*trust_files, &[(FileKind::Model, model), (FileKind::Dataset, data)])
 }
 
 /// Predicts with all ranks together; rank 0 prints the accuracies to standard output.
 ///
 /// # Errors
 /// [`Failure`], the same on all ranks unless they lost each other.
-pub fn run(arguments: &PredictArguments, communicator: &dyn Communicator) -> Result<u8, Failure> {
-    let PredictArguments { model, data, output, overwrite, threads, split } = arguments;
+pub fn run(
+    arguments: &PredictArguments,
+    findings: Findings,
+    communicator: &dyn Communicator,
+) -> Result<u8, Failure> {
+    let PredictArguments { model, data, output, overwrite, threads, split, .. } = arguments;
+    let mut inspected = findings.agree(communicator)?.into_iter();
     let settings = PredictSettings {
         model: model.clone(),
         data: data.clone(),
@@ -46,12 +60,10 @@ pub fn run(arguments: &PredictArguments, communicator: &dyn Communicator) -> Res
         overwrite: *overwrite,
         threads: usize::from(*threads),
         split: split.clone(),
+        inspected_model: inspected.next(),
+        inspected_data: inspected.next(),
     };
-    let report = predict(&settings, communicator).map_err(|error| Failure {
-        message: error_chain(&error),
-        exit_code: error.exit_code(),
-        is_joint: matches!(error, JointFailure::Failed { .. }),
-    })?;
+    let report = predict(&settings, communicator)?;
     if let Some(report) = report {
         // Nobody is there to be told when standard output is closed.
         let mut out = std::io::stdout().lock();

@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::Failure;
 use crate::error_chain;
+use crate::inspection::{FileKind, inspect};
 use crate::settings::RawSettings;
 use crate::study::traffic::{TrafficStudy, Way, run as run_study};
 
@@ -46,6 +47,9 @@ pub struct TrafficArguments {
     /// Iterations between evaluations
     #[arg(long, value_name = "K", default_value_t = 10)]
     pub evaluate_every: usize,
+    /// Read the data set without its inspection by a child process
+    #[arg(long)]
+    pub trust_files: bool,
     /// TOML file with other settings of train
     #[arg(long, value_name = "FILE.toml")]
     pub config: Option<PathBuf>,
@@ -76,6 +80,8 @@ pub fn run(arguments: &TrafficArguments) -> Result<(), Failure> {
         splits: arguments.splits.clone(),
         runs: arguments.runs,
         ways: if arguments.ways.is_empty() { Way::of_the_figure() } else { arguments.ways.clone() },
+        inspect: (!arguments.trust_files)
+            .then_some(|data| inspect(FileKind::Dataset, data, false).map(|inspected| inspected.checksum)),
         overwrite: arguments.overwrite,
     };
     match run_study(&study, &mut std::io::stdout()) {

@@ -6,7 +6,8 @@ use clap::Args;
 
 use super::Failure;
 use crate::error_chain;
-use crate::parallel::{Communicator, JointFailure, WaitPolicy, agree};
+use crate::inspection::{FileKind, Findings};
+use crate::parallel::{Communicator, WaitPolicy, agree};
 use crate::settings::{Precision, RawSettings, Settings, SettingsError};
 use crate::train::{Outcome, RunOptions, Screen, TrainError, train};
 
@@ -28,27 +29,39 @@ pub struct TrainArguments {
     /// Print the summary as JSON, and nothing else
     #[arg(long, help_heading = "Run")]
     pub json: bool,
+    /// Read files without inspecting them in a process of their own first
+    #[arg(long, help_heading = "Run")]
+    pub trust_files: bool,
+}
+
+/// Inspects the files that the run will read; before MPI starts. Wrong settings are for [`run`] to report.
+pub fn inspect(arguments: &TrainArguments) -> Findings {
+    match checked_settings(arguments) {
+        Ok(settings) => Findings::before_start(arguments.trust_files, &[(FileKind::Dataset, &settings.data)]),
+        Err(_) => Findings::Elsewhere,
+    }
 }
 
 /// Trains; returns the exit code of a run that has results.
 ///
 /// # Errors
 /// [`Failure`], with what to print.
-pub fn run(arguments: &TrainArguments, communicator: &dyn Communicator) -> Result<u8, Failure> {
+pub fn run(
+    arguments: &TrainArguments,
+    findings: Findings,
+    communicator: &dyn Communicator,
+) -> Result<u8, Failure> {
     // A settings file that only some ranks can read must not leave the others waiting.
     let checked = agree(communicator, &WaitPolicy::new(), "settings", checked_settings(arguments), |error| {
         (2, error_chain(error))
     });
-    let settings = checked.map_err(|failure| Failure {
-        message: failure.to_string(),
-        exit_code: failure.exit_code(),
-        is_joint: matches!(failure, JointFailure::Failed { .. }),
-    })?;
+    let settings = checked.map_err(Failure::from)?;
+    let inspected = findings.agree(communicator)?.into_iter().next();
     let screen = match communicator.rank() == 0 && !arguments.quiet && !arguments.json {
         true => Screen::to(Box::new(std::io::stdout())),
         false => Screen::silent(),
     };
-    let options = RunOptions { overwrite: arguments.overwrite, screen };
+    let options = RunOptions { overwrite: arguments.overwrite, screen, inspected };
     let outcome: Result<Outcome, TrainError> = match settings.precision {
         Precision::F32 => train::<f32>(&settings, communicator, options),
         Precision::F64 => train::<f64>(&settings, communicator, options),

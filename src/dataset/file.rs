@@ -1,7 +1,6 @@
 //! Reading the HDF5 data set file, version 1 (docs/data-format.md), whole or in parts.
 
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::path::Path;
 
 use ndarray::Array2;
@@ -9,7 +8,7 @@ use ndarray::Array2;
 use super::error::DatasetError;
 use super::{Dataset, Features, SparseMatrix, Split, check};
 use crate::storage::hdf5_source::{Hdf5Source, Kind};
-use crate::storage::{CheckedDataSet, Fault, io_error};
+use crate::storage::{self, CheckedDataSet, Fault};
 
 /// Value of the root attribute `format`.
 pub(crate) const FORMAT: &str = "gamlp-graph";
@@ -62,7 +61,19 @@ impl DatasetFile {
     /// A file that cannot be read, is not HDF5, is not in this format, or declares sizes that are
     /// impossible.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, DatasetError> {
-        let source = Hdf5Source::open(path.as_ref(), ADVICE)?;
+        Self::with_header(Hdf5Source::open(path.as_ref(), ADVICE)?)
+    }
+
+    /// As [`DatasetFile::open`], for a file that has been inspected ([`crate::inspection`]): its checksum is compared
+    /// before the HDF5 library sees it. Without one to compare with, it is only taken.
+    ///
+    /// # Errors
+    /// As [`DatasetFile::open`], and [`StorageError::Changed`](crate::storage::StorageError::Changed).
+    pub fn open_inspected(path: impl AsRef<Path>, checksum: Option<&str>) -> Result<Self, DatasetError> {
+        Self::with_header(Hdf5Source::open_inspected(path.as_ref(), checksum, ADVICE)?)
+    }
+
+    fn with_header(source: Hdf5Source) -> Result<Self, DatasetError> {
         let header = read_header(&source)?;
         Ok(DatasetFile { source, header })
     }
@@ -212,7 +223,7 @@ impl DatasetFile {
     /// # Errors
     /// The file cannot be read.
     pub fn checksum(&self) -> Result<String, DatasetError> {
-        checksum(self.source.path())
+        Ok(self.source.checksum()?)
     }
 }
 
@@ -240,21 +251,7 @@ impl Dataset {
 /// # Errors
 /// The file cannot be read.
 pub fn checksum(path: &Path) -> Result<String, DatasetError> {
-    let mut file = std::fs::File::open(path).map_err(io_error(path, "open the file"))?;
-    let mut hasher = crc32fast::Hasher::new();
-    let mut buffer = vec![0u8; 1 << 20];
-    let mut length = 0u64;
-    loop {
-        let read = match file.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(read) => read,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(io_error(path, "read the file")(error).into()),
-        };
-        hasher.update(buffer.get(..read).unwrap_or_default());
-        length += read as u64;
-    }
-    Ok(format!("{:08x}-{length}", hasher.finalize()))
+    Ok(storage::checksum(path)?)
 }
 
 fn read_header(source: &Hdf5Source) -> Result<Header, DatasetError> {

@@ -44,7 +44,20 @@ impl ModelFile {
     /// A file that cannot be read, is not HDF5, is not in this format, or has parts that are missing, wrongly typed
     /// or do not fit together.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, ModelError> {
-        let source = Hdf5Source::open(path.as_ref(), ADVICE)?.without_variable_length();
+        Self::with_header(Hdf5Source::open(path.as_ref(), ADVICE)?.without_variable_length())
+    }
+
+    /// As [`ModelFile::open`], for a file that has been inspected ([`crate::inspection`]): its checksum is compared
+    /// before the HDF5 library sees it. Without one to compare with, it is only taken.
+    ///
+    /// # Errors
+    /// As [`ModelFile::open`], and [`StorageError::Changed`].
+    pub fn open_inspected(path: impl AsRef<Path>, checksum: Option<&str>) -> Result<Self, ModelError> {
+        let source = Hdf5Source::open_inspected(path.as_ref(), checksum, ADVICE)?;
+        Self::with_header(source.without_variable_length())
+    }
+
+    fn with_header(source: Hdf5Source) -> Result<Self, ModelError> {
         source.check_format(FORMAT, FORMAT_VERSION, ADVICE)?;
         let precision = named(&source, "precision")?;
         let feature_norm = named(&source, "feature_norm")?;
@@ -56,6 +69,14 @@ impl ModelFile {
         check_shapes(&operators, features, num_classes, &shapes).map_err(|fault| source.fault(fault))?;
         let shapes = shapes.into_iter().map(|(shape, _)| shape).collect();
         Ok(Self { source, precision, operators, feature_norm, features, num_classes, shapes, provenance })
+    }
+
+    /// CRC-32 and length of the file's content.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn checksum(&self) -> Result<String, ModelError> {
+        Ok(self.source.checksum()?)
     }
 
     /// The type of the weights: which `T` to read.

@@ -25,6 +25,27 @@ pub(super) fn is_launched(names: impl IntoIterator<Item = String>) -> bool {
     names.into_iter().any(|name| LAUNCHERS.iter().any(|start| name.starts_with(start)))
 }
 
+/// Variables in which launchers tell a process its rank, the more specific first: under mpirun inside a step of Slurm
+/// the step's number is that of mpirun.
+#[cfg(feature = "mpi")]
+const RANKS: [&str; 9] = [
+    "OMPI_COMM_WORLD_RANK",
+    "PMIX_RANK",
+    "PMI_RANK",
+    "MV2_COMM_WORLD_RANK",
+    "PALS_RANKID",
+    "ALPS_APP_PE",
+    "FLUX_TASK_RANK",
+    "JSM_NAMESPACE_RANK",
+    "SLURM_PROCID",
+];
+
+/// The rank that this process will have once MPI has started, if the launcher's environment tells.
+#[cfg(feature = "mpi")]
+pub(super) fn launched_rank(variable: impl Fn(&str) -> Option<String>) -> Option<usize> {
+    RANKS.iter().find_map(|name| variable(name)?.trim().parse().ok())
+}
+
 /// Refuses a process that is alone though its launcher started several: each of them would train the whole network
 /// and write to the same folder. `variable` looks up an environment variable.
 ///
@@ -121,6 +142,20 @@ mod tests {
             check(1, environment).unwrap();
         }
         check(4, &[("OMPI_COMM_WORLD_SIZE", "4")]).unwrap();
+    }
+
+    #[cfg(feature = "mpi")]
+    #[test]
+    fn the_innermost_launcher_tells_the_rank() {
+        let rank = |environment: &[(&str, &str)]| {
+            launched_rank(|name| {
+                environment.iter().find(|(key, _)| *key == name).map(|(_, value)| value.to_string())
+            })
+        };
+        assert_eq!(rank(&[("SLURM_PROCID", "0"), ("OMPI_COMM_WORLD_RANK", "3")]), Some(3));
+        assert_eq!(rank(&[("SLURM_PROCID", "2")]), Some(2));
+        assert_eq!(rank(&[("PMI_RANK", "0")]), Some(0));
+        assert_eq!(rank(&[("PMI_FD", "5"), ("PMI_RANK", "x")]), None);
     }
 
     #[cfg(feature = "mpi")]

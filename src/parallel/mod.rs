@@ -44,9 +44,24 @@ pub fn start() -> Result<Box<dyn Communicator>, CommError> {
     Ok(communicator)
 }
 
+/// Whether this process may become rank 0, told before [`start`] by the launcher's environment. True of rank 0 for
+/// certain, and of all where the environment does not tell.
+pub fn may_be_rank_zero() -> bool {
+    #[cfg(feature = "mpi")]
+    if is_launched() {
+        return launcher::launched_rank(|name| std::env::var(name).ok()).is_none_or(|rank| rank == 0);
+    }
+    true
+}
+
+#[cfg(feature = "mpi")]
+fn is_launched() -> bool {
+    launcher::is_launched(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()))
+}
+
 #[cfg(feature = "mpi")]
 fn start_unchecked() -> Result<Box<dyn Communicator>, CommError> {
-    if !launcher::is_launched(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok())) {
+    if !is_launched() {
         return Ok(Box::new(SingleProcess));
     }
     let communicator = MpiCommunicator::initialise()?;

@@ -38,6 +38,10 @@ pub struct PredictSettings {
     /// The split to give accuracies for; else the one that the model was trained with if the data have it, else the
     /// data's default, else none.
     pub split: Option<String>,
+    /// Checksum of the model as it was inspected ([`crate::inspection`]); other bytes are refused.
+    pub inspected_model: Option<String>,
+    /// The same of the data set.
+    pub inspected_data: Option<String>,
 }
 
 /// What was predicted.
@@ -136,7 +140,7 @@ fn finish<T: Real>(
 /// Rank 0: everything that can be refused is refused before the long work.
 fn prepare(settings: &PredictSettings, workers: &Workers) -> Result<AnyTask, PredictError> {
     check_output(settings)?;
-    let file = ModelFile::open(&settings.model)?;
+    let file = ModelFile::open_inspected(&settings.model, settings.inspected_model.as_deref())?;
     Ok(match file.precision() {
         Precision::F32 => AnyTask::F32(prepare_as(file.read()?, Precision::F32, settings, workers)?),
         Precision::F64 => AnyTask::F64(prepare_as(file.read()?, Precision::F64, settings, workers)?),
@@ -149,7 +153,7 @@ fn prepare_as<T: Real>(
     settings: &PredictSettings,
     workers: &Workers,
 ) -> Result<Task<T>, PredictError> {
-    let file = DatasetFile::open(&settings.data)?;
+    let file = DatasetFile::open_inspected(&settings.data, settings.inspected_data.as_deref())?;
     model.check_fits(file.header().features, file.header().num_classes)?;
     let outline = file.outline()?;
     let trained_with = Some(&model.provenance().split).filter(|name| outline.splits.contains_key(*name));

@@ -26,6 +26,19 @@ pub enum StorageError {
         /// The library's reason.
         source: hdf5::Error,
     },
+    /// The file is not the one that was inspected, or was written to meanwhile.
+    #[error(
+        "{path}: the bytes of this file (checksum {found}) are not those that were inspected (checksum {inspected}); \
+         give all hosts the same file, and let nothing write to it while it is read"
+    )]
+    Changed {
+        /// The file.
+        path: PathBuf,
+        /// Checksum of what was inspected.
+        inspected: String,
+        /// Checksum of what is there.
+        found: String,
+    },
     /// The content breaks a rule of its format.
     #[error("{path}: {fault}")]
     Invalid {

@@ -8,6 +8,7 @@
 use std::path::{Path, PathBuf};
 
 use super::checked_data_set::CheckedDataSet;
+use super::content::{FileIdentity, checksum, regular_file};
 use super::error::{Fault, StorageError, io_error};
 use hdf5::filters::Filter;
 use hdf5::types::{FixedAscii, FixedUnicode, TypeDescriptor, VarLenAscii, VarLenUnicode};
@@ -29,6 +30,7 @@ pub(crate) struct Hdf5Source {
     bytes: u64,
     file: hdf5::File,
     variable_length: bool,
+    checksum: Option<String>,
 }
 
 /// What an object in the file is.
@@ -41,10 +43,7 @@ pub(crate) enum Kind {
 impl Hdf5Source {
     /// Opens a file for reading; `advice` says how to come by a file of the kind that is wanted.
     pub(crate) fn open(path: &Path, advice: &str) -> Result<Self, StorageError> {
-        let metadata = std::fs::metadata(path).map_err(io_error(path, "open the file"))?;
-        if !metadata.is_file() {
-            return Err(Fault::new("/", "an HDF5 file", "a folder or a device").advise(advice).in_file(path));
-        }
+        let metadata = regular_file(path, advice)?;
         // Tells "no permission" from "not HDF5", which libhdf5 does not.
         std::fs::File::open(path).map_err(io_error(path, "open the file"))?;
         let file = hdf5::File::open(path).map_err(|error| {
@@ -52,12 +51,36 @@ impl Hdf5Source {
                 .advise(advice)
                 .in_file(path)
         })?;
-        Ok(Hdf5Source { path: path.to_path_buf(), bytes: metadata.len(), file, variable_length: true })
+        let bytes = metadata.len();
+        Ok(Hdf5Source { path: path.to_path_buf(), bytes, file, variable_length: true, checksum: None })
     }
 
-    /// The file's name.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
+    /// As [`Hdf5Source::open`], and takes the checksum of the file on the way, which must be `inspected` if that is
+    /// given. It is compared before libhdf5 sees the file, and the name must stand for the same file afterwards.
+    pub(crate) fn open_inspected(
+        path: &Path,
+        inspected: Option<&str>,
+        advice: &str,
+    ) -> Result<Self, StorageError> {
+        let before = FileIdentity::of(&regular_file(path, advice)?);
+        let found = checksum(path)?;
+        let changed = |inspected: &str, found: String| {
+            Err(StorageError::Changed { path: path.to_path_buf(), inspected: inspected.to_string(), found })
+        };
+        if let Some(inspected) = inspected.filter(|&inspected| inspected != found) {
+            return changed(inspected, found);
+        }
+        let mut source = Self::open(path, advice)?;
+        if FileIdentity::of(&regular_file(path, advice)?) != before {
+            return changed(&found, checksum(path)?);
+        }
+        source.checksum = Some(found);
+        Ok(source)
+    }
+
+    /// Checksum of the file's content: the one it was opened with, if that was taken.
+    pub(crate) fn checksum(&self) -> Result<String, StorageError> {
+        self.checksum.clone().map_or_else(|| checksum(&self.path), Ok)
     }
 
     /// Refuses texts of variable length from here on. libhdf5 (1.10.8) reads them without checking the heap that they

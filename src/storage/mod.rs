@@ -1,11 +1,13 @@
 //! Files: HDF5 is read with distrust, and what is written appears whole or not at all.
 
 mod checked_data_set;
+mod content;
 mod error;
 pub(crate) mod hdf5_source;
 mod whole;
 
 pub(crate) use checked_data_set::CheckedDataSet;
+pub(crate) use content::{checksum, regular_file};
 pub use error::{Fault, StorageError};
 pub(crate) use error::{filled, io_error, reserve};
 pub use whole::refuse_existing;

@@ -11,6 +11,7 @@ use std::str::FromStr;
 use serde::Serialize;
 use thiserror::Error;
 
+use crate::inspection::InspectionError;
 use crate::parallel::ThreadCommunicator;
 use crate::quantize::{Coding, Wire};
 use crate::report::scatter::{PlotError, Point, ScatterPlot, Series};
@@ -97,7 +98,7 @@ impl Way {
 }
 
 /// What to run.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct TrafficStudy {
     /// Settings of every run but for data path, way and seed; the output folder is the study's.
     pub base: RawSettings,
@@ -107,6 +108,8 @@ pub struct TrafficStudy {
     pub runs: u64,
     /// Ways to send.
     pub ways: Vec<Way>,
+    /// Inspects the data set before the first run and gives its checksum; `None` trusts it.
+    pub inspect: Option<fn(&Path) -> Result<String, InspectionError>>,
     /// Replace an earlier study.
     pub overwrite: bool,
 }
@@ -160,6 +163,9 @@ pub enum StudyError {
         /// Why.
         source: Box<TrainError>,
     },
+    /// The data set is not fit to be read.
+    #[error(transparent)]
+    Inspection(#[from] InspectionError),
     /// A run had no ranks.
     #[error("a run without ranks")]
     NoRanks,
@@ -185,6 +191,7 @@ impl StudyError {
         match self {
             StudyError::Settings(_) | StudyError::Occupied(_) => 2,
             StudyError::Run { source, .. } => source.exit_code(),
+            StudyError::Inspection(error) => error.exit_code(),
             _ => 1,
         }
     }
@@ -208,6 +215,10 @@ pub fn run(study: &TrafficStudy, screen: &mut dyn Write) -> Result<Vec<TrafficRo
     for &way in &study.ways {
         settings(study, way, Coding::default(), 0, &folder)?;
     }
+    let inspected = match (study.inspect, &study.base.data) {
+        (Some(inspect), Some(data)) => Some(inspect(data)?),
+        _ => None,
+    };
     std::fs::create_dir_all(&folder).map_err(|source| fail(&folder, source))?;
     let scratch = tempfile::tempdir_in(&folder).map_err(|source| fail(&folder, source))?;
     let table = folder.join(FILES[0]);
@@ -229,7 +240,7 @@ pub fn run(study: &TrafficStudy, screen: &mut dyn Write) -> Result<Vec<TrafficRo
             for run in 0..study.runs {
                 let output = scratch.path().join("run");
                 let settings = settings(study, way, coding, run, &output)?;
-                let row = row(way, coding, &settings, &train_once(way, &settings)?);
+                let row = row(way, coding, &settings, &train_once(way, &settings, inspected.as_deref())?);
                 let written =
                     table_rows.serialize(&row).map_err(io::Error::other).and_then(|()| table_rows.flush());
                 written.map_err(|source| fail(&table, source))?;
@@ -267,9 +278,10 @@ fn settings(
     raw.check()
 }
 
-fn train_once(way: Way, settings: &Settings) -> Result<Summary, StudyError> {
+fn train_once(way: Way, settings: &Settings, inspected: Option<&str>) -> Result<Summary, StudyError> {
     let outcomes = ThreadCommunicator::run(settings.layers, |communicator| {
-        let options = RunOptions { overwrite: true, screen: Screen::silent() };
+        let inspected = inspected.map(str::to_owned);
+        let options = RunOptions { overwrite: true, screen: Screen::silent(), inspected };
         match settings.precision {
             Precision::F32 => train::<f32>(settings, communicator, options),
             Precision::F64 => train::<f64>(settings, communicator, options),

@@ -30,6 +30,8 @@ pub struct RunOptions {
     pub overwrite: bool,
     /// Where lines go on rank 0.
     pub screen: Screen,
+    /// Checksum of the data set file as it was inspected ([`crate::inspection`]); other bytes are refused.
+    pub inspected: Option<String>,
 }
 
 /// Trains a network as `settings` say and writes the results to their folder; every rank calls this.
@@ -44,7 +46,7 @@ pub fn train<T: Real>(
     let start = Instant::now();
     let policy = WaitPolicy::new().with_deadline(Duration::from_secs(settings.comm_timeout));
     crate::linalg::factor::use_one_lapack_thread();
-    let set_up = set_up(settings, communicator, options.overwrite);
+    let set_up = set_up(settings, communicator, &options);
     let (problem, workers) = agree(communicator, &policy, "set-up", set_up, SetUpError::describe)?;
     let alike = handshake(settings, &problem, communicator, &policy)?;
     agree(communicator, &policy, "handshake", alike, SetUpError::describe)?;
@@ -85,13 +87,13 @@ fn handshake(
 fn set_up(
     settings: &Settings,
     communicator: &dyn Communicator,
-    overwrite: bool,
+    options: &RunOptions,
 ) -> Result<(Problem, Workers), SetUpError> {
     check_ranks(settings.layers, communicator.size())?;
     if communicator.rank() == 0 {
-        OutputFolder::check(&settings.output, overwrite)?;
+        OutputFolder::check(&settings.output, options.overwrite)?;
     }
-    let problem = Problem::read(&settings.data, settings.split.as_deref())?;
+    let problem = Problem::read(&settings.data, settings.split.as_deref(), options.inspected.as_deref())?;
     let threads = settings.threads;
     let workers = Workers::new(threads).map_err(|source| SetUpError::Threads { threads, source })?;
     Ok((problem, workers))
@@ -214,7 +216,7 @@ impl<'a, T: Real> Run<'a, T> {
     /// Layer 1 with its features, on rank 0.
     fn build_input(&mut self) -> Result<LayerWeights<T>, SetUpError> {
         let settings = self.settings;
-        let file = DatasetFile::open(&settings.data)?;
+        let file = DatasetFile::open_inspected(&settings.data, Some(&self.problem.checksum))?;
         let adjacency = renormalised_adjacency::<T>(&file.adjacency()?);
         let features = file.features()?;
         let nodes = self.problem.evaluated_nodes();

@@ -31,12 +31,12 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// Reads all but edges and features.
+    /// Reads all but edges and features. `inspected` is the checksum that the file must have, if it is known.
     ///
     /// # Errors
     /// The file cannot be used, or has no such split.
-    pub fn read(path: &Path, wanted: Option<&str>) -> Result<Self, DatasetError> {
-        let file = DatasetFile::open(path)?;
+    pub fn read(path: &Path, wanted: Option<&str>, inspected: Option<&str>) -> Result<Self, DatasetError> {
+        let file = DatasetFile::open_inspected(path, inspected)?;
         let outline = file.outline()?;
         let checksum = file.checksum()?;
         let (name, chosen) = split::choose(&outline.splits, wanted)?;

@@ -333,6 +333,12 @@ fn array<'p>(pickle: &'p Pickle<'_>, item: Item, place: &str) -> Result<NumpyArr
     }
 }
 
+/// Reads `test.index` and forgets the result: for tests that feed damaged files.
+#[doc(hidden)]
+pub fn read_test_index(text: &[u8], first: usize, rows: usize) -> Result<(), Fault> {
+    test_index(text, first, rows).map(drop)
+}
+
 /// Reads one pickle in each of the ways this format needs, and forgets the result: for tests that
 /// feed damaged files.
 #[doc(hidden)]
