@@ -109,9 +109,7 @@ fn each<T: Real>(
     let mut strips: Vec<_> = parameters
         .chunks_mut(STRIP)
         .zip(gradient.chunks(STRIP))
-        .map(|(theta, g)| {
-            (theta, g, firsts.next().unwrap_or_default(), seconds.next().unwrap_or_default())
-        })
+        .map(|(theta, g)| (theta, g, firsts.next().unwrap_or_default(), seconds.next().unwrap_or_default()))
         .collect();
     workers.each(&mut strips, |_, (theta, gradient, first, second)| {
         let (mut none_first, mut none_second) = (T::zero(), T::zero());
