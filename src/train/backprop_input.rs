@@ -7,8 +7,11 @@ use ndarray::{Array2, s};
 use super::error::SetUpError;
 use super::evaluate::EvaluatedNodes;
 use super::problem::Problem;
-use crate::dataset::DatasetFile;
-use crate::graph::{Augmentation, renormalised_adjacency};
+use crate::admm::Workspace;
+use crate::backprop::Layout;
+use crate::backprop::network::{logits, logits_from_first};
+use crate::dataset::{DatasetFile, Features as RawFeatures};
+use crate::graph::{Augmentation, RenormalisedAdjacency, renormalised_adjacency};
 use crate::linalg::{NodeBlocks, Real, Workers};
 use crate::parallel::node_blocks::BlockOwners;
 use crate::settings::Settings;
@@ -19,6 +22,8 @@ const BLOCK: usize = 256;
 const FEWEST_NODES: usize = 64;
 /// … and in at most this many blocks, as far as the numerics alone would have one.
 const MOST_BLOCKS: usize = 8;
+/// A multiplication of a projection takes so many times as long as one of a dense product, about.
+const PROJECTION_COST: usize = 8;
 /// A training node costs a forward and a backward pass beside its evaluation.
 const COST_OF_TRAINING: usize = 4;
 
@@ -74,34 +79,119 @@ fn training_blocks(nodes: usize, block_nodes: Option<usize>) -> NodeBlocks {
     NodeBlocks::new(nodes, Some(nodes.div_ceil(blocks)))
 }
 
-/// X of each block of this rank (nodes × n_0), by block; training blocks first.
-pub(super) type Features<T> = Vec<(usize, Array2<T>)>;
+/// X of blocks of this rank (nodes × n_0), by block.
+pub(super) type Blocks<T> = Vec<(usize, Array2<T>)>;
 
-/// Reads the data set and augments the features of this rank's nodes.
-pub(super) fn features<T: Real>(
-    settings: &Settings,
-    problem: &Problem,
-    shares: &NodeShares,
-    rank: usize,
+/// The features of a rank's nodes, in the form that suits them.
+#[derive(Debug)]
+pub(super) struct Input<T> {
+    /// X of its training blocks.
+    pub training: Blocks<T>,
+    /// What evaluations take layer 1 from.
+    pub evaluated: EvaluatedFeatures<T>,
+}
+
+/// How W_1 X of evaluated nodes comes about.
+#[derive(Debug)]
+pub(super) enum EvaluatedFeatures<T> {
+    /// By a product with X of the blocks that are not trained on.
+    Dense(Blocks<T>),
+    /// For all nodes of the graph, W_1 being projected on the raw features first: without any X. For wide, sparse
+    /// features. Each rank does it for itself.
+    Projected { adjacency: RenormalisedAdjacency<T>, raw: RawFeatures, rows: Vec<(usize, Vec<usize>)> },
+}
+
+impl<T: Real> Input<T> {
+    /// Reads the data set and augments the features of this rank's nodes.
+    pub fn read(
+        settings: &Settings,
+        problem: &Problem,
+        shares: &NodeShares,
+        rank: usize,
+        workers: &Workers,
+    ) -> Result<Self, SetUpError> {
+        // Also a rank without nodes reads the data: what is wrong with them is wrong on every number of ranks.
+        let file = DatasetFile::open(&settings.data)?;
+        let adjacency = renormalised_adjacency::<T>(&file.adjacency()?);
+        let raw = file.features()?;
+        let all = problem.evaluated_nodes();
+        let nodes_of = |block: usize| &all[shares.evaluated.blocks.range(block)];
+        let augment = |nodes: &[usize]| {
+            Augmentation::new(&adjacency, &raw, &settings.operators, settings.feature_norm, nodes)
+        };
+        let read = |blocks: &[usize]| {
+            let nodes: Vec<usize> = blocks.iter().flat_map(|&block| nodes_of(block).to_vec()).collect();
+            let lengths = blocks.iter().map(|&block| (block, nodes_of(block).len()));
+            augmented(&augment(&nodes), lengths, workers)
+        };
+        let (own, rest): (Vec<usize>, Vec<usize>) =
+            shares.of(rank).partition(|&block| block < shares.training.count());
+        let training = read(&own);
+        // By the problem alone: the two ways round differently.
+        let [_, val, test] = problem.sizes();
+        let plan = augment(&[]);
+        let is_projected = plan.project_cost().saturating_mul(PROJECTION_COST) < (val + test) * plan.width();
+        let evaluated = match is_projected {
+            false => EvaluatedFeatures::Dense(read(&rest)),
+            true => {
+                let rows = shares.of(rank).map(|block| (block, nodes_of(block).to_vec())).collect();
+                EvaluatedFeatures::Projected { adjacency, raw, rows }
+            }
+        };
+        Ok(Self { training, evaluated })
+    }
+
+    /// Hands the logits of every block of this rank to `take`.
+    pub fn for_each_logits(
+        &self,
+        settings: &Settings,
+        (layout, parameters): (&Layout, &[T]),
+        workspace: &mut Workspace<T>,
+        workers: &Workers,
+        mut take: impl FnMut(usize, &Array2<T>),
+    ) {
+        match &self.evaluated {
+            EvaluatedFeatures::Dense(rest) => {
+                for (block, x) in self.training.iter().chain(rest) {
+                    let z = logits(layout, parameters, x, workspace, workers);
+                    take(*block, &z);
+                    workspace.give(z);
+                }
+            }
+            EvaluatedFeatures::Projected { rows, .. } if rows.is_empty() => {}
+            EvaluatedFeatures::Projected { adjacency, raw, rows } => {
+                let plan = Augmentation::new(adjacency, raw, &settings.operators, settings.feature_norm, &[]);
+                let all = plan.project(&layout.layer(parameters, 1).0.to_owned(), workers);
+                for (block, nodes) in rows {
+                    let mut first = workspace.take((nodes.len(), layout.width(1)));
+                    for (mut to, &node) in first.rows_mut().into_iter().zip(nodes) {
+                        to.assign(&all.row(node));
+                    }
+                    let z = logits_from_first(layout, parameters, first, workspace, workers);
+                    take(*block, &z);
+                    workspace.give(z);
+                }
+            }
+        }
+    }
+}
+
+/// X of the nodes of `augmentation`, cut into blocks of these numbers and lengths.
+fn augmented<T: Real>(
+    augmentation: &Augmentation<'_, T>,
+    blocks: impl Iterator<Item = (usize, usize)>,
     workers: &Workers,
-) -> Result<Features<T>, SetUpError> {
-    let all = problem.evaluated_nodes();
-    let blocks = &shares.evaluated.blocks;
-    let nodes: Vec<usize> = shares.of(rank).flat_map(|block| all[blocks.range(block)].to_vec()).collect();
-    // Also a rank without nodes reads the data: what is wrong with them is wrong on every number of ranks.
-    let file = DatasetFile::open(&settings.data)?;
-    let adjacency = renormalised_adjacency::<T>(&file.adjacency()?);
-    let raw = file.features()?;
-    let augmentation =
-        Augmentation::new(&adjacency, &raw, &settings.operators, settings.feature_norm, &nodes);
+) -> Blocks<T> {
     let (width, d) = (augmentation.width(), augmentation.feature_count());
-    let mut features: Features<T> =
-        shares.of(rank).map(|block| (block, Array2::zeros((blocks.range(block).len(), width)))).collect();
+    let mut cut: Blocks<T> = blocks.map(|(block, nodes)| (block, Array2::zeros((nodes, width)))).collect();
+    if cut.is_empty() {
+        return cut;
+    }
     let done: Result<(), Infallible> = augmentation.for_each_block(workers, |columns| {
         for (k, part) in columns.parts.iter().enumerate() {
             let to = k * d + columns.columns.start..k * d + columns.columns.end;
             let mut start = 0;
-            for (_, x) in &mut features {
+            for (_, x) in &mut cut {
                 let rows = start..start + x.nrows();
                 start = rows.end;
                 x.slice_mut(s![.., to.clone()]).assign(&part.slice(s![rows, ..]));
@@ -110,7 +200,7 @@ pub(super) fn features<T: Real>(
         Ok(())
     });
     match done {
-        Ok(()) => Ok(features),
+        Ok(()) => cut,
         Err(never) => match never {},
     }
 }

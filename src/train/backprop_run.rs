@@ -6,9 +6,7 @@
 
 use std::time::Instant;
 
-use ndarray::Array2;
-
-use super::backprop_input::{Features, NodeShares, features};
+use super::backprop_input::{Input, NodeShares};
 use super::best::Evaluation;
 use super::driver::{Job, RunOptions};
 use super::error::{SetUpError, TrainError};
@@ -23,7 +21,7 @@ use super::results::trained_model;
 use super::screen::Screen;
 use super::status::{Outcome, Status};
 use crate::admm::Workspace;
-use crate::backprop::network::{TrainingBlock, gradient, logits};
+use crate::backprop::network::{TrainingBlock, gradient};
 use crate::backprop::{Dropout, Layout, Optimizer, Rule};
 use crate::linalg::elements::{flat, sum_squares};
 use crate::linalg::{MatrixSum, Real, ScalarSum};
@@ -35,7 +33,7 @@ use crate::parallel::{agree, gather_to_root, wait_sum};
 #[derive(Debug)]
 pub(super) struct Nodes<T> {
     shares: NodeShares,
-    features: Features<T>,
+    input: Input<T>,
 }
 
 /// The parameters of an evaluation, kept on rank 0 alone, and its result, known to all.
@@ -75,9 +73,9 @@ pub(super) struct BackpropRun<'a, T> {
 pub(super) fn read_nodes<T: Real>(job: &Job<'_>) -> Result<Nodes<T>, TrainError> {
     let Job { settings, communicator, policy, problem, workers, .. } = *job;
     let shares = NodeShares::new(problem, settings.block_nodes, communicator.size());
-    let features = features(settings, problem, &shares, communicator.rank(), workers);
-    let features = agree(communicator, policy, "features", features, SetUpError::describe)?;
-    Ok(Nodes { shares, features })
+    let input = Input::read(settings, problem, &shares, communicator.rank(), workers);
+    let input = agree(communicator, policy, "features", input, SetUpError::describe)?;
+    Ok(Nodes { shares, input })
 }
 
 /// Trains with `rule` and writes the results.
@@ -185,10 +183,11 @@ impl<T: Real> BackpropRun<'_, T> {
         }
         let nodes = shares.training.nodes();
         let dropout = Dropout { rate: settings.dropout, seed: settings.seed, iteration, nodes };
-        let mut own = self.nodes.features.iter();
+        let mut own = self.nodes.input.training.iter();
         let mut parts = Vec::with_capacity(self.sums.len());
         for (sum, blocks) in self.sums.iter_mut().zip(shares.owners.subtrees(communicator.rank())) {
-            for ((block, x), _) in own.by_ref().zip(blocks) {
+            // The range comes first: zip would take one too many of the other.
+            for (_, (block, x)) in blocks.zip(own.by_ref()) {
                 let rows = shares.training.range(*block);
                 let block_of_nodes = TrainingBlock {
                     x,
@@ -227,14 +226,14 @@ impl<T: Real> BackpropRun<'_, T> {
 
     /// Scores of this rank's blocks, into their slots.
     fn evaluate(&mut self) {
-        let shares = &self.nodes.shares;
-        for (block, x) in &self.nodes.features {
-            let z = logits(&self.layout, &self.parameters, x, &mut self.workspace, self.job.workers);
-            let scores = shares.evaluated.score(*block, &z);
-            let at = shares.training.count() + Scores::COUNT * block;
-            self.slots[at..at + Scores::COUNT].copy_from_slice(&scores.to_array());
-            self.workspace.give(z);
-        }
+        let Job { settings, workers, .. } = self.job;
+        let NodeShares { training, evaluated, .. } = &self.nodes.shares;
+        let network = (&self.layout, self.parameters.as_slice());
+        let slots = &mut self.slots;
+        self.nodes.input.for_each_logits(settings, network, &mut self.workspace, workers, |block, z| {
+            let at = training.count() + Scores::COUNT * block;
+            slots[at..at + Scores::COUNT].copy_from_slice(&evaluated.score(block, z).to_array());
+        });
     }
 
     /// Sums the slots over all ranks, completes the row and writes it; with scores where there are any, the layer in
@@ -361,13 +360,12 @@ impl<T: Real> BackpropRun<'_, T> {
 
     /// F1 of the test nodes with the parameters as they are.
     fn f1(&mut self) -> Result<F1, TrainError> {
-        let Job { communicator, policy, problem, workers, .. } = self.job;
+        let Job { settings, communicator, policy, problem, workers, .. } = self.job;
         let mut counts = ClassCounts::new(problem.classes);
-        for (block, x) in &self.nodes.features {
-            let z: Array2<T> = logits(&self.layout, &self.parameters, x, &mut self.workspace, workers);
-            self.nodes.shares.evaluated.count(*block, &z, &mut counts);
-            self.workspace.give(z);
-        }
+        let network = (&self.layout, self.parameters.as_slice());
+        self.nodes.input.for_each_logits(settings, network, &mut self.workspace, workers, |block, z| {
+            self.nodes.shares.evaluated.count(block, z, &mut counts);
+        });
         let pending = communicator.post_sum(counts.to_values())?.named("counts by class");
         Ok(ClassCounts::from_values(&wait_sum(communicator, pending, policy)?).f1())
     }
