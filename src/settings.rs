@@ -131,7 +131,7 @@ pub struct RawSettings {
     #[arg(long, value_name = "SHARE", help_heading = "Algorithm")]
     pub proximal: Option<f64>,
     /// Dropout rate: on the inputs of layer 1, in closed form; with an optimizer other than admm on the inputs of all
-    /// layers, at random [default: 0.2; 0.5 with an optimizer other than admm]
+    /// layers, at random [default: 0.2; with an optimizer other than admm 0.5 up to 3 layers, else 0]
     #[arg(long, value_name = "RATE", help_heading = "Algorithm")]
     pub dropout: Option<f64>,
     /// How p and W are solved [default: auto]
@@ -489,7 +489,7 @@ impl RawSettings {
             mu: number("mu", self.mu.unwrap_or(0.01), 0.0, 1e12)?,
             mu_hidden: number("mu-hidden", self.mu_hidden.unwrap_or(0.0), 0.0, 1e12)?,
             proximal: number("proximal", self.proximal.unwrap_or(0.1), 0.0, 1e6)?,
-            dropout: number("dropout", self.dropout.unwrap_or(method.dropout()), 0.0, 0.99)?,
+            dropout: number("dropout", self.dropout.unwrap_or(method.dropout(layers)), 0.0, 0.99)?,
             learning_rate: match self.learning_rate {
                 None => method.learning_rate(),
                 Some(rate) => number("learning-rate", rate, 1e-12, 1e6)?,

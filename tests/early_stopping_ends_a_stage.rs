@@ -112,13 +112,15 @@ fn of_each_stage_of_the_admm() {
 #[test]
 fn without_validation_labels_it_is_refused() {
     let place = Place::new();
-    let file = hdf5::File::open_rw(place.path("data.h5")).unwrap();
-    let val: Vec<i64> = file.dataset("splits/random/val").unwrap().read_raw().unwrap();
-    let labels = file.dataset("labels").unwrap();
-    let mut classes: Vec<i64> = labels.read_raw().unwrap();
-    val.iter().for_each(|&node| classes[node as usize] = -1);
-    labels.write_raw(&classes).unwrap();
-    file.close().unwrap();
+    {
+        // What is written is there once every handle is closed.
+        let file = hdf5::File::open_rw(place.path("data.h5")).unwrap();
+        let val: Vec<i64> = file.dataset("splits/random/val").unwrap().read_raw().unwrap();
+        let labels = file.dataset("labels").unwrap();
+        let mut classes: Vec<i64> = labels.read_raw().unwrap();
+        val.iter().for_each(|&node| classes[node as usize] = -1);
+        labels.write_raw(&classes).unwrap();
+    }
     let mut command = program::alone();
     command.arg("train").arg("--data").arg(place.path("data.h5")).arg("--output").arg(place.path("new"));
     let outcome = program::run(command.args(["--patience", "5"]));

@@ -295,7 +295,9 @@ fn flags_that_are_unknown_contradict_each_other_or_are_out_of_range() {
     place.train_refused("--output new", USAGE, &["--data is required"]);
     place.train_refused("--data good.h5", USAGE, &["--output is required"]);
     let ranks = launcher.as_ref();
-    for flags in ["--no-such-flag", "--nu nan", "--optimizer adam --nu 1", "--quantize p --bits 8 --levels 0:1:0.5"] {
+    for flags in
+        ["--no-such-flag", "--nu nan", "--optimizer adam --nu 1", "--quantize p --bits 8 --levels 0:1:0.5"]
+    {
         place.train_refused_on_ranks(ranks, &format!("--data good.h5 --output new {flags}"), USAGE, &[]);
     }
 }
