@@ -3,7 +3,7 @@
 //!
 //! Data flows one way: a file ([`dataset`]) becomes operators and augmented features ([`graph`]); ranks hold
 //! layers and exchange p and q ([`parallel`], [`quantize`]); the updates of Algorithm 1 ([`admm`]) run in stages
-//! ([`train`]); what comes out is a model ([`model`]).
+//! ([`train`]); what comes out is a model ([`model`]). [`backprop`] has the methods it is compared with.
 //!
 //! The command `pdadmm-g` is a thin layer over this library. The same run from Rust, in one process:
 //!

@@ -66,6 +66,14 @@ fn sums_up(place: &Place, settings: &str) {
             );
         }
         assert_eq!(run["f1"], program::summary(&place.path(&alone))["f1"]);
+        // F1 is counted in passes of its own, over the best and the last model; micro-F1 is the accuracy.
+        for (kind, accuracy) in [("best", "best"), ("last", "accuracy")] {
+            let (f1, accuracy) = (&run["f1"][kind]["micro"], &run[accuracy]["test"]);
+            assert!(
+                (f1.as_f64().unwrap() - accuracy.as_f64().unwrap()).abs() < 1e-12,
+                "{f1}, not {accuracy}"
+            );
+        }
     }
     let tests: Vec<f64> = runs.iter().map(|run| run["best"]["test"].as_f64().unwrap()).collect();
     assert!(tests.windows(2).any(|pair| pair[0] != pair[1]), "all seeds alike: nothing is tested");
@@ -118,15 +126,17 @@ fn on_several_ranks_and_in_print() {
 fn folders_in_use_are_left_alone_and_replaced_when_asked() {
     let place = Place::new();
     let settings = "--layers 2 --neurons 8 --iterations 2";
-    let refused = |output: &str, flags: &str| {
+    let refused_with = |output: &str, flags: &str, words: &str| {
         let before = program::contents(place.scratch.path());
         let mut command = program::alone();
         command.arg("train").arg("--data").arg(place.path("data.h5")).arg("--output").arg(place.path(output));
         let outcome = program::run(command.args(format!("{settings} {flags}").split_whitespace()));
         assert_eq!(outcome.status.and_then(|status| status.code()), Some(2), "{}", outcome.stderr);
-        assert!(outcome.stderr.contains("already holds a run"), "{}", outcome.stderr);
+        assert!(outcome.stderr.contains(words), "{}", outcome.stderr);
         assert_eq!(before, program::contents(place.scratch.path()));
     };
+    let refused = |output: &str, flags: &str| refused_with(output, flags, "already holds a run");
+    refused_with("data.h5", "--runs 2 --overwrite", "not a folder");
     place.train(1, "several", &format!("{settings} --runs 3"));
     refused("several", "--runs 2");
     refused("several", "");

@@ -110,7 +110,7 @@ pub fn train_several<T: Real>(
     let policy = WaitPolicy::new().with_deadline(std::time::Duration::from_secs(settings.comm_timeout));
     let RunOptions { overwrite, mut screen } = options;
     let is_root = communicator.rank() == 0;
-    let free = if is_root && !overwrite { check_free(&settings.output) } else { Ok(()) };
+    let free = if is_root { check_free(&settings.output, overwrite) } else { Ok(()) };
     agree(communicator, &policy, "output folder", free.map_err(SetUpError::from), SetUpError::describe)?;
     let mut code = 0;
     let mut nodes = None;
@@ -154,10 +154,10 @@ fn open(settings: &Settings, overwrite: bool, several: &SeveralSummary) -> Resul
     OutputFolder::create_without_history(&settings.output, overwrite, &settings.spelled_out(split))
 }
 
-/// Refuses a folder that holds a run or several.
-fn check_free(output: &Path) -> Result<(), OutputError> {
-    OutputFolder::check(output, false)?;
-    runs_in(output).into_iter().try_for_each(|(_, path)| OutputFolder::check(&path, false))
+/// Refuses a folder that holds a run or several, unless they may be replaced.
+fn check_free(output: &Path, overwrite: bool) -> Result<(), OutputError> {
+    OutputFolder::check(output, overwrite)?;
+    runs_in(output).into_iter().try_for_each(|(_, path)| OutputFolder::check(&path, overwrite))
 }
 
 /// Folders `run-0`, `run-1`, … below `output`.
