@@ -45,13 +45,15 @@ impl Method {
         }
     }
 
-    /// The default of `--learning-rate`.
+    /// The default of `--learning-rate`, by validation accuracy with 2 layers on Cora and PubMed; Adam's also on Amazon
+    /// Computers, whose features are large: 0.01 switches too many neurons off there.
     pub(super) fn learning_rate(self) -> f64 {
         match self {
             Method::Admm => 0.0,
-            Method::Gd => 0.1,
+            Method::Gd => 0.5,
             Method::Adadelta => 1.0,
-            Method::Adagrad | Method::Adam => 0.01,
+            Method::Adagrad => 0.01,
+            Method::Adam => 0.003,
         }
     }
 
