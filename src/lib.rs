@@ -3,7 +3,8 @@
 //!
 //! Data flows one way: a file ([`dataset`]) becomes operators and augmented features ([`graph`]); ranks hold
 //! layers and exchange p and q ([`parallel`], [`quantize`]); the updates of Algorithm 1 ([`admm`]) run in stages
-//! ([`train`]); what comes out is a model ([`model`]). A [`study`] makes many runs, and [`report`] draws them.
+//! ([`train`]); what comes out is a model ([`model`]). [`backprop`] has the methods it is compared with. A [`study`]
+//! makes many runs, and [`report`] draws them.
 //!
 //! The command `pdadmm-g` is a thin layer over this library. The same run from Rust, in one process:
 //!
@@ -38,6 +39,7 @@
 //! Under MPI every rank calls [`train::train`] with the communicator that [`parallel::start`] gives.
 
 pub mod admm;
+pub mod backprop;
 pub mod cli;
 pub mod dataset;
 pub mod graph;

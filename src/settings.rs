@@ -1,7 +1,10 @@
 //! The settings of a training run: raw ones from flags and a TOML file, then checked ones.
 
+mod method;
+
 use std::path::{Path, PathBuf};
 
+pub use method::Method;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -94,7 +97,10 @@ pub struct RawSettings {
     #[arg(long, help_heading = "Network")]
     pub seed: Option<u64>,
 
-    /// Iterations of each stage [default: 200]
+    /// What trains the network: pdADMM-G, or backpropagation, full batch [default: admm]
+    #[arg(long, value_enum, help_heading = "Algorithm")]
+    pub optimizer: Option<Method>,
+    /// Iterations of each stage [default: 200; 600 with an optimizer other than admm]
     #[arg(long, value_name = "K", help_heading = "Algorithm")]
     pub iterations: Option<usize>,
     /// ρ at the start of a stage [default: --nu]
@@ -124,7 +130,8 @@ pub struct RawSettings {
     /// Proximal term of the exact W of layers without decay, as a share of the mean eigenvalue of ν p pᵀ [default: 0.1]
     #[arg(long, value_name = "SHARE", help_heading = "Algorithm")]
     pub proximal: Option<f64>,
-    /// Dropout rate on the inputs of layer 1, in closed form [default: 0.2]
+    /// Dropout rate: on the inputs of layer 1, in closed form; with an optimizer other than admm on the inputs of all
+    /// layers, at random [default: 0.2; with an optimizer other than admm 0.5 up to 3 layers, else 0]
     #[arg(long, value_name = "RATE", help_heading = "Algorithm")]
     pub dropout: Option<f64>,
     /// How p and W are solved [default: auto]
@@ -133,6 +140,16 @@ pub struct RawSettings {
     /// Stop a stage when both residuals stay at or below these: PRIMAL,DUAL, relative [default: off]
     #[arg(long, value_name = "PRIMAL,DUAL", value_delimiter = ',', help_heading = "Algorithm")]
     pub tolerance: Option<Vec<f64>>,
+
+    /// Learning rate of an optimizer other than admm [default: adam 0.003, adagrad 0.01, gd 0.1, adadelta 1]
+    #[arg(long, value_name = "RATE", help_heading = "Algorithm")]
+    pub learning_rate: Option<f64>,
+    /// Weight decay of an optimizer other than admm, as an L2 term on all parameters [default: 0.0005]
+    #[arg(long, value_name = "DECAY", help_heading = "Algorithm")]
+    pub weight_decay: Option<f64>,
+    /// End a stage after this many evaluations without a better validation accuracy [default: off]
+    #[arg(long, value_name = "K", help_heading = "Algorithm")]
+    pub patience: Option<usize>,
 
     /// What is rounded to a level set [default: none]
     #[arg(long, value_enum, help_heading = "Quantization")]
@@ -153,6 +170,9 @@ pub struct RawSettings {
     #[arg(long, value_enum, help_heading = "Quantization")]
     pub wire: Option<Wire>,
 
+    /// Runs with the seeds --seed, --seed + 1, …, each in a folder of its own, with their mean and deviation [default: 1]
+    #[arg(long, value_name = "N", help_heading = "Run")]
+    pub runs: Option<usize>,
     /// Iterations between evaluations [default: 1]
     #[arg(long, value_name = "K", help_heading = "Run")]
     pub evaluate_every: Option<usize>,
@@ -190,6 +210,8 @@ pub struct Settings {
     pub precision: Precision,
     /// Seed.
     pub seed: u64,
+    /// What trains the network.
+    pub method: Method,
     /// Iterations of each stage.
     pub iterations: usize,
     /// ρ at the start of a stage.
@@ -210,8 +232,14 @@ pub struct Settings {
     pub mu_hidden: f64,
     /// ϑ.
     pub proximal: f64,
-    /// Dropout rate on the inputs of layer 1.
+    /// Dropout rate: on the inputs of layer 1, with backpropagation on those of all layers.
     pub dropout: f64,
+    /// η of backpropagation.
+    pub learning_rate: f64,
+    /// Weight decay of backpropagation.
+    pub weight_decay: f64,
+    /// Evaluations without a better validation accuracy that end a stage.
+    pub patience: Option<usize>,
     /// How p and W are solved.
     pub subproblem: Subproblem,
     /// Tolerances of the primal and dual residual, relative.
@@ -228,6 +256,8 @@ pub struct Settings {
     pub coding: Coding,
     /// How p and q that are on no level set travel.
     pub wire: Wire,
+    /// Number of runs.
+    pub runs: usize,
     /// Iterations between evaluations.
     pub evaluate_every: usize,
     /// Threads of each rank.
@@ -279,6 +309,7 @@ pub enum SettingsError {
 const MOST_LAYERS: usize = 1000;
 const MOST_NEURONS: usize = 1 << 20;
 const MOST_ITERATIONS: usize = 10_000_000;
+const MOST_RUNS: usize = 1000;
 const LARGEST_FILE: u64 = 1 << 20;
 
 impl RawSettings {
@@ -318,6 +349,7 @@ impl RawSettings {
             stages,
             precision,
             seed,
+            optimizer,
             iterations,
             rho,
             nu,
@@ -331,12 +363,16 @@ impl RawSettings {
             dropout,
             subproblem,
             tolerance,
+            learning_rate,
+            weight_decay,
+            patience,
             quantize,
             bits,
             spacing,
             levels,
             coding,
             wire,
+            runs,
             evaluate_every,
             threads,
             block_nodes,
@@ -349,9 +385,12 @@ impl RawSettings {
     /// # Errors
     /// A value out of range, a required one that is absent, or two that contradict each other.
     pub fn check(self) -> Result<Settings, SettingsError> {
+        let method = self.optimizer.unwrap_or_default();
+        method::check_belongs(&self, method)?;
         let layers = self.layers.or_else(|| self.stages.as_ref()?.last().copied()).unwrap_or(10);
         whole("layers", layers, 2, MOST_LAYERS)?;
         let stages = match self.stages {
+            None if method != Method::Admm => vec![layers],
             None => [2, 5].into_iter().filter(|&l| l < layers).chain([layers]).collect(),
             Some(stages) => {
                 let text = join(&stages);
@@ -458,7 +497,13 @@ impl RawSettings {
             stages,
             precision,
             seed: self.seed.unwrap_or(0),
-            iterations: whole("iterations", self.iterations.unwrap_or(200), 1, MOST_ITERATIONS)?,
+            method,
+            iterations: whole(
+                "iterations",
+                self.iterations.unwrap_or(method.iterations()),
+                1,
+                MOST_ITERATIONS,
+            )?,
             rho: number("rho", self.rho.unwrap_or(nu), 1e-12, 1e12)?,
             nu,
             penalties,
@@ -468,7 +513,21 @@ impl RawSettings {
             mu: number("mu", self.mu.unwrap_or(0.01), 0.0, 1e12)?,
             mu_hidden: number("mu-hidden", self.mu_hidden.unwrap_or(0.0), 0.0, 1e12)?,
             proximal: number("proximal", self.proximal.unwrap_or(0.1), 0.0, 1e6)?,
-            dropout: number("dropout", self.dropout.unwrap_or(0.2), 0.0, 0.99)?,
+            dropout: number("dropout", self.dropout.unwrap_or(method.dropout(layers)), 0.0, 0.99)?,
+            learning_rate: match self.learning_rate {
+                None => method.learning_rate(),
+                Some(rate) => number("learning-rate", rate, 1e-12, 1e6)?,
+            },
+            weight_decay: number(
+                "weight-decay",
+                self.weight_decay.unwrap_or(method.weight_decay()),
+                0.0,
+                1e6,
+            )?,
+            patience: match self.patience {
+                None => None,
+                Some(evaluations) => Some(whole("patience", evaluations, 1, MOST_ITERATIONS)?),
+            },
             subproblem: self.subproblem.unwrap_or(Subproblem::Auto),
             tolerance,
             quantize,
@@ -477,6 +536,7 @@ impl RawSettings {
             coding: self.coding.unwrap_or_default(),
             levels,
             wire,
+            runs: whole("runs", self.runs.unwrap_or(1), 1, MOST_RUNS)?,
             evaluate_every: whole("evaluate-every", self.evaluate_every.unwrap_or(1), 1, MOST_ITERATIONS)?,
             threads: whole("threads", self.threads.unwrap_or(1), 1, 1024)?,
             block_nodes: match self.block_nodes {
@@ -486,6 +546,10 @@ impl RawSettings {
             comm_timeout: self.comm_timeout.unwrap_or(3600),
         };
         let hidden_is_free = settings.mu_hidden == 0.0 && settings.layers > 2;
+        if settings.seed.checked_add(settings.runs as u64 - 1).is_none() {
+            let expected = format!("the seeds of {} runs would pass the largest", settings.runs);
+            return Err(SettingsError::Range { flag: "seed", found: settings.seed.to_string(), expected });
+        }
         if (settings.mu == 0.0 || hidden_is_free)
             && settings.proximal == 0.0
             && settings.subproblem != Subproblem::Gradient
@@ -508,7 +572,8 @@ impl Settings {
 
     /// The settings as raw ones with every value spelled out, for `config.toml`; checking them gives these again.
     pub fn spelled_out(&self, split: &str) -> RawSettings {
-        let adaptive = self.penalties == PenaltyRule::Adaptive;
+        let is_admm = self.method == Method::Admm;
+        let adaptive = is_admm && self.penalties == PenaltyRule::Adaptive;
         let rounded = self.quantize != Quantize::None;
         RawSettings {
             data: Some(self.data.clone()),
@@ -518,28 +583,33 @@ impl Settings {
             feature_norm: Some(self.feature_norm),
             layers: Some(self.layers),
             neurons: Some(self.neurons),
-            stages: Some(self.stages.clone()),
+            stages: is_admm.then(|| self.stages.clone()),
             precision: Some(self.precision),
             seed: Some(self.seed),
+            optimizer: Some(self.method),
             iterations: Some(self.iterations),
-            rho: Some(self.rho),
-            nu: Some(self.nu),
-            penalties: Some(self.penalties),
+            rho: is_admm.then_some(self.rho),
+            nu: is_admm.then_some(self.nu),
+            penalties: is_admm.then_some(self.penalties),
             penalty_growth: adaptive.then_some(self.penalty_growth),
             nu_max: adaptive.then_some(self.nu_max),
-            nu_restart: Some(self.nu_restart),
-            mu: Some(self.mu),
-            mu_hidden: Some(self.mu_hidden),
-            proximal: Some(self.proximal),
+            nu_restart: is_admm.then_some(self.nu_restart),
+            mu: is_admm.then_some(self.mu),
+            mu_hidden: is_admm.then_some(self.mu_hidden),
+            proximal: is_admm.then_some(self.proximal),
             dropout: Some(self.dropout),
-            subproblem: Some(self.subproblem),
+            subproblem: is_admm.then_some(self.subproblem),
             tolerance: self.tolerance.map(|(primal, dual)| vec![primal, dual]),
-            quantize: Some(self.quantize),
+            learning_rate: (!is_admm).then_some(self.learning_rate),
+            weight_decay: (!is_admm).then_some(self.weight_decay),
+            patience: self.patience,
+            quantize: is_admm.then_some(self.quantize),
             bits: (rounded && self.levels.is_none()).then_some(self.bits),
             spacing: (rounded && self.levels.is_none()).then_some(self.spacing),
             coding: rounded.then_some(self.coding),
             levels: self.levels.as_ref().map(ToString::to_string),
-            wire: Some(self.wire),
+            wire: is_admm.then_some(self.wire),
+            runs: Some(self.runs),
             evaluate_every: Some(self.evaluate_every),
             threads: Some(self.threads),
             block_nodes: self.block_nodes,

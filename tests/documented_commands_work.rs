@@ -248,6 +248,7 @@ fn settings_page_tells_keys_and_ranges() {
         };
         let beside = match key {
             "bits" => "quantize = \"pq\"\n",
+            "learning-rate" | "weight-decay" => "optimizer = \"adam\"\n",
             "nu-restart" => "penalties = \"fixed\"\n",
             _ => "",
         };

@@ -275,13 +275,29 @@ fn flags_that_are_unknown_contradict_each_other_or_are_out_of_range() {
         ("--proximal 0 --subproblem exact", &["--proximal 0", "--subproblem gradient"]),
         ("--quiet --json", &["--quiet", "--json"]),
         ("--operators 0,x", &["--operators"]),
+        ("--optimizer sgd", &["--optimizer", "sgd", "adam"]),
+        ("--optimizer adam --learning-rate 0", &["--learning-rate 0", "from 1e-12"]),
+        ("--optimizer adam --learning-rate nan", &["--learning-rate NaN"]),
+        ("--optimizer adam --weight-decay nan", &["--weight-decay NaN"]),
+        ("--learning-rate 0.1", &["--learning-rate", "--optimizer admm", "adam"]),
+        ("--optimizer admm --weight-decay 0", &["--weight-decay", "--optimizer admm"]),
+        ("--optimizer adam --nu 1", &["--nu", "--optimizer adam", "leave it out"]),
+        ("--optimizer gd --quantize pq", &["--quantize", "--optimizer gd"]),
+        ("--optimizer adagrad --stages 2,5", &["--stages", "--optimizer adagrad"]),
+        ("--optimizer adadelta --wire f16", &["--wire", "--optimizer adadelta"]),
+        ("--runs 0", &["--runs 0", "from 1"]),
+        ("--runs 1001", &["--runs 1001", "1000"]),
+        ("--runs 2 --seed 18446744073709551615", &["--seed 18446744073709551615", "2 runs"]),
+        ("--patience 0", &["--patience 0", "from 1"]),
     ] {
         place.train_refused(&format!("--data good.h5 --output new {flags}"), USAGE, words);
     }
     place.train_refused("--output new", USAGE, &["--data is required"]);
     place.train_refused("--data good.h5", USAGE, &["--output is required"]);
     let ranks = launcher.as_ref();
-    for flags in ["--no-such-flag", "--nu nan", "--quantize p --bits 8 --levels 0:1:0.5"] {
+    for flags in
+        ["--no-such-flag", "--nu nan", "--optimizer adam --nu 1", "--quantize p --bits 8 --levels 0:1:0.5"]
+    {
         place.train_refused_on_ranks(ranks, &format!("--data good.h5 --output new {flags}"), USAGE, &[]);
     }
 }

@@ -7,9 +7,10 @@ use clap::Args;
 use super::Failure;
 use crate::error_chain;
 use crate::inspection::{FileKind, Findings};
+use crate::linalg::Real;
 use crate::parallel::{Communicator, WaitPolicy, agree};
 use crate::settings::{Precision, RawSettings, Settings, SettingsError};
-use crate::train::{Outcome, RunOptions, Screen, TrainError, train};
+use crate::train::{RunOptions, Screen, TrainError, train, train_several};
 
 /// Arguments of `train`.
 #[derive(Debug, Args)]
@@ -62,21 +63,34 @@ pub fn run(
         false => Screen::silent(),
     };
     let options = RunOptions { overwrite: arguments.overwrite, screen, inspected };
-    let outcome: Result<Outcome, TrainError> = match settings.precision {
-        Precision::F32 => train::<f32>(&settings, communicator, options),
-        Precision::F64 => train::<f64>(&settings, communicator, options),
+    let trained = match settings.precision {
+        Precision::F32 => train_as::<f32>(&settings, communicator, options),
+        Precision::F64 => train_as::<f64>(&settings, communicator, options),
     };
-    let outcome = outcome.map_err(|error| Failure {
+    let (code, summary) = trained.map_err(|error| Failure {
         message: error_chain(&error),
         exit_code: error.exit_code(),
         is_joint: error.is_joint(),
     })?;
     if arguments.json && communicator.rank() == 0 {
         use std::io::Write;
-        let text = serde_json::to_string_pretty(&outcome.summary).unwrap_or_default();
-        let _ = writeln!(std::io::stdout(), "{text}");
+        let _ = writeln!(std::io::stdout(), "{summary}");
     }
-    Ok(outcome.status.exit_code())
+    Ok(code)
+}
+
+/// One run or several: the exit code, and the summary as JSON.
+fn train_as<T: Real>(
+    settings: &Settings,
+    communicator: &dyn Communicator,
+    options: RunOptions,
+) -> Result<(u8, String), TrainError> {
+    if settings.runs > 1 {
+        let (code, summary) = train_several::<T>(settings, communicator, options)?;
+        return Ok((code, serde_json::to_string_pretty(&summary).unwrap_or_default()));
+    }
+    let outcome = train::<T>(settings, communicator, options)?;
+    Ok((outcome.status.exit_code(), serde_json::to_string_pretty(&outcome.summary).unwrap_or_default()))
 }
 
 /// The settings of flags and file, checked.

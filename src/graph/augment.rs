@@ -85,6 +85,15 @@ impl<'a, T: Real> Augmentation<'a, T> {
         self.features.dimension()
     }
 
+    /// Multiplications of [`Augmentation::project`] for one neuron.
+    pub fn project_cost(&self) -> usize {
+        let stored = match self.features {
+            Features::Dense(h) => h.len(),
+            Features::Sparse(h) => h.nnz(),
+        };
+        self.operators.count() * stored + self.operators.degree() * self.adjacency.stored()
+    }
+
     /// Hands every block of columns to `take`, in order of columns.
     pub fn for_each_block<E>(
         &self,
@@ -128,7 +137,7 @@ impl<'a, T: Real> Augmentation<'a, T> {
         let shape = (self.features.nodes(), w.nrows());
         let everything = vec![true; shape.0];
         let projected: Vec<Array2<T>> = (0..self.operators.count())
-            .map(|k| self.times(&w.slice(s![.., k * d..(k + 1) * d]).to_owned()))
+            .map(|k| self.times(&w.slice(s![.., k * d..(k + 1) * d]).to_owned(), workers))
             .collect();
         let mut y = Array2::zeros(shape);
         let mut next = Array2::zeros(shape);
@@ -147,11 +156,12 @@ impl<'a, T: Real> Augmentation<'a, T> {
         y
     }
 
-    /// H Wᵀ for W n × d.
-    fn times(&self, w: &Array2<T>) -> Array2<T> {
+    /// H Wᵀ for W n × d. Threads take rows.
+    fn times(&self, w: &Array2<T>, workers: &Workers) -> Array2<T> {
         let wt = w.t().as_standard_layout().to_owned();
         let mut out = Array2::zeros((self.features.nodes(), w.nrows()));
-        for (i, out) in rows_mut(&mut out).enumerate() {
+        let mut each: Vec<&mut [T]> = rows_mut(&mut out).collect();
+        workers.each(&mut each, |i, out| {
             let mut add = |j: usize, h: f32| {
                 axpy(T::of(f64::from(h) * self.scale.factor(i, j)), wt.row(j).to_slice().unwrap_or(&[]), out);
             };
@@ -163,7 +173,7 @@ impl<'a, T: Real> Augmentation<'a, T> {
                     entries.for_each(|(&j, &h)| add(j as usize, h));
                 }
             }
-        }
+        });
         out
     }
 

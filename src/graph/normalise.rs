@@ -59,6 +59,11 @@ impl<T: Real> RenormalisedAdjacency<T> {
         self.matrix.rows()
     }
 
+    /// Number of stored elements, N on the diagonal included.
+    pub fn stored(&self) -> usize {
+        self.matrix.nnz()
+    }
+
     /// The nodes that row i of Ã reads, i among them.
     pub fn neighbours(&self, i: usize) -> &[u32] {
         let range: Range<usize> = self.matrix.indptr().outer_inds_sz(i);

@@ -33,6 +33,14 @@ impl NodeBlocks {
         Self { starts: (0..=count).map(|i| i * nodes / count).collect() }
     }
 
+    /// These blocks, and after them those of `more`, whose nodes are numbered on.
+    pub fn followed_by(mut self, more: &NodeBlocks) -> Self {
+        let nodes = self.nodes();
+        let ends = more.ranges().filter(|range| !range.is_empty()).map(|range| nodes + range.end);
+        self.starts.extend(ends);
+        self
+    }
+
     /// Number of blocks, at least one.
     pub fn count(&self) -> usize {
         self.starts.len() - 1

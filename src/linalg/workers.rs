@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use ndarray::{Array2, Axis};
+use ndarray::{Array2, ArrayBase, Axis, Data, DataMut, Ix2};
 use rayon::prelude::*;
 
 use super::{MatrixSum, Real, product::product};
@@ -91,7 +91,19 @@ impl Workers {
     }
 
     /// C ← α A B + β C with the rows of C split between the threads.
-    pub fn product<T: Real>(&self, alpha: T, a: &Array2<T>, b: &Array2<T>, beta: T, c: &mut Array2<T>) {
+    pub fn product<T, S1, S2, S3>(
+        &self,
+        alpha: T,
+        a: &ArrayBase<S1, Ix2>,
+        b: &ArrayBase<S2, Ix2>,
+        beta: T,
+        c: &mut ArrayBase<S3, Ix2>,
+    ) where
+        T: Real,
+        S1: Data<Elem = T> + Sync,
+        S2: Data<Elem = T> + Sync,
+        S3: DataMut<Elem = T> + Send,
+    {
         let strips = self.threads().min(c.nrows().div_ceil(64)).max(1);
         match &self.pool {
             Some(pool) if strips > 1 => {

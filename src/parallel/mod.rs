@@ -16,6 +16,7 @@ mod launcher;
 mod mpi;
 #[cfg(feature = "mpi")]
 mod mpi_requests;
+pub mod node_blocks;
 pub mod plan;
 pub mod redistribute;
 mod single;

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use ndarray::Array1;
 
+use super::backprop_run::{Nodes, read_nodes, train_by_backprop};
 use super::error::{SetUpError, TrainError};
 use super::evaluate::EvaluatedNodes;
 use super::input::{self, EvaluatedInput};
@@ -22,7 +23,7 @@ use crate::parallel::exchange::Exchange;
 use crate::parallel::plan::{ONE_SHARD, Plan, StageShape, check_ranks, plan};
 use crate::parallel::redistribute::{Holding, redistribute};
 use crate::parallel::{Communicator, WaitPolicy, agree, broadcast, hosts};
-use crate::settings::Settings;
+use crate::settings::{Method, Settings};
 
 /// How a run writes and what it may replace.
 pub struct RunOptions {
@@ -43,6 +44,16 @@ pub fn train<T: Real>(
     communicator: &dyn Communicator,
     options: RunOptions,
 ) -> Result<Outcome, TrainError> {
+    train_one::<T>(settings, communicator, options, &mut None)
+}
+
+/// As [`train`]; `nodes` keeps what one run by backpropagation may leave to the next on the same data.
+pub(super) fn train_one<T: Real>(
+    settings: &Settings,
+    communicator: &dyn Communicator,
+    options: RunOptions,
+    nodes: &mut Option<Nodes<T>>,
+) -> Result<Outcome, TrainError> {
     let start = Instant::now();
     let policy = WaitPolicy::new().with_deadline(Duration::from_secs(settings.comm_timeout));
     crate::linalg::factor::use_one_lapack_thread();
@@ -53,6 +64,15 @@ pub fn train<T: Real>(
     let mut screen = options.screen;
     let hosts = hosts(communicator, &policy)?;
     screen.banner(communicator, &hosts, &problem, settings);
+    if let Some(rule) = settings.method.rule() {
+        let job =
+            Job { settings, communicator, policy: &policy, problem: &problem, workers: &workers, start };
+        let nodes = match nodes {
+            Some(nodes) => nodes,
+            None => nodes.insert(read_nodes(&job)?),
+        };
+        return train_by_backprop(job, rule, nodes, RunOptions { screen, ..options });
+    }
     let mut run = Run::<T>::new(settings, communicator, &policy, &problem, workers, screen, start);
     let first = run.first_layer()?;
     run.open_folder(options.overwrite)?;
@@ -89,15 +109,48 @@ fn set_up(
     communicator: &dyn Communicator,
     options: &RunOptions,
 ) -> Result<(Problem, Workers), SetUpError> {
-    check_ranks(settings.layers, communicator.size())?;
+    if settings.method == Method::Admm {
+        check_ranks(settings.layers, communicator.size())?;
+    }
     if communicator.rank() == 0 {
         OutputFolder::check(&settings.output, options.overwrite)?;
     }
     let problem = Problem::read(&settings.data, settings.split.as_deref(), options.inspected.as_deref())?;
+    let [_, val, _] = EvaluatedNodes::new(problem.sizes(), &problem.labels).known();
+    if settings.patience.is_some() && val == 0 {
+        return Err(SetUpError::NothingToStopBy { split: problem.split });
+    }
     let threads = settings.threads;
     let workers = Workers::new(threads).map_err(|source| SetUpError::Threads { threads, source })?;
     Ok((problem, workers))
 }
+
+/// What every rank knows of a run when it starts.
+#[derive(Clone, Copy)]
+pub(super) struct Job<'a> {
+    pub settings: &'a Settings,
+    pub communicator: &'a dyn Communicator,
+    pub policy: &'a WaitPolicy,
+    pub problem: &'a Problem,
+    pub workers: &'a Workers,
+    pub start: Instant,
+}
+
+impl Job<'_> {
+    /// Makes the output folder on rank 0, once all data have been read: wrong data replace no earlier run.
+    pub fn open_folder(&self, overwrite: bool) -> Result<Option<OutputFolder>, TrainError> {
+        let Job { settings, communicator, policy, problem, .. } = *self;
+        let folder = match communicator.rank() {
+            0 => {
+                let used = settings.spelled_out(&problem.split);
+                OutputFolder::create(&settings.output, overwrite, &used).map(Some).map_err(SetUpError::from)
+            }
+            _ => Ok(None),
+        };
+        Ok(agree(communicator, policy, "output folder", folder, SetUpError::describe)?)
+    }
+}
+
 /// Everything a rank carries through a run.
 pub(super) struct Run<'a, T> {
     pub settings: &'a Settings,
@@ -173,17 +226,11 @@ impl<'a, T: Real> Run<'a, T> {
         Ok(agree(self.communicator, self.policy, "features", built, SetUpError::describe)?)
     }
 
-    /// Makes the output folder once all data have been read: wrong data replace no earlier run.
+    /// As [`Job::open_folder`].
     fn open_folder(&mut self, overwrite: bool) -> Result<(), TrainError> {
-        let settings = self.settings;
-        let folder = match self.communicator.rank() {
-            0 => {
-                let used = settings.spelled_out(&self.problem.split);
-                OutputFolder::create(&settings.output, overwrite, &used).map(Some).map_err(SetUpError::from)
-            }
-            _ => Ok(None),
-        };
-        self.folder = agree(self.communicator, self.policy, "output folder", folder, SetUpError::describe)?;
+        let Self { settings, communicator, policy, problem, start, .. } = *self;
+        let job = Job { settings, communicator, policy, problem, workers: &self.workers, start };
+        self.folder = job.open_folder(overwrite)?;
         Ok(())
     }
 

@@ -42,6 +42,11 @@ pub(super) enum SetUpError {
     Output(#[from] OutputError),
     #[error("its {what} differs from that of rank 0: here {here}; there {there}")]
     Disagreement { what: &'static str, here: String, there: String },
+    #[error(
+        "--patience needs validation nodes of known class, and split {split} has none: leave it out or choose another \
+         --split"
+    )]
+    NothingToStopBy { split: String },
     #[error("cannot start {threads} threads: {source}")]
     Threads { threads: usize, source: rayon::ThreadPoolBuildError },
     #[error("{}", error_chain(.0))]
@@ -61,6 +66,7 @@ impl SetUpError {
             }
             SetUpError::Ranks(_)
             | SetUpError::Output(OutputError::Occupied { .. } | OutputError::NotAFolder { .. })
+            | SetUpError::NothingToStopBy { .. }
             | SetUpError::Disagreement { .. } => 2,
             SetUpError::Output(_) | SetUpError::Threads { .. } | SetUpError::Model(_) => 1,
         };

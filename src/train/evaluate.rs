@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use ndarray::{Array1, Array2};
 
+use super::f1::ClassCounts;
 use super::input::{EvaluatedInput, WeightsView};
 use crate::admm::iteration::RankState;
 use crate::admm::z_last::cross_entropy;
@@ -14,6 +15,8 @@ use crate::linalg::{NodeBlocks, Real, ScalarSum, product::product};
 use crate::model::forward::argmax;
 use crate::parallel::exchange::{Exchange, ExchangeError};
 
+/// The number of the test set in [`EvaluatedNodes::sets`].
+const TEST: usize = 2;
 /// Nodes of a block of the forward pass.
 const BLOCK: usize = 512;
 
@@ -56,9 +59,13 @@ impl Scores {
 impl EvaluatedNodes {
     /// For nodes in the order training, validation, test, with their classes.
     pub fn new(sizes: [usize; 3], labels: &[Option<usize>]) -> Self {
+        Self::in_blocks(sizes, labels, NodeBlocks::new(labels.len(), Some(BLOCK)))
+    }
+
+    /// The same in given blocks of as many nodes as there are labels.
+    pub fn in_blocks(sizes: [usize; 3], labels: &[Option<usize>], blocks: NodeBlocks) -> Self {
         let [train, val, test] = sizes;
         let sets = [0..train, train..train + val, train + val..train + val + test];
-        let blocks = NodeBlocks::new(labels.len(), Some(BLOCK));
         let labels = blocks.ranges().map(|rows| labels[rows].to_vec()).collect();
         Self { sets, labels, blocks }
     }
@@ -81,7 +88,7 @@ impl EvaluatedNodes {
     }
 
     /// Scores of the logits of one block; the lowest class wins a tie.
-    fn score<T: Real>(&self, block: usize, logits: &Array2<T>) -> Scores {
+    pub(super) fn score<T: Real>(&self, block: usize, logits: &Array2<T>) -> Scores {
         let mut scores = Scores::default();
         for ((z, label), row) in rows(logits).zip(&self.labels[block]).zip(self.blocks.range(block)) {
             if let (Some(label), Some(set)) = (*label, self.set_of(row)) {
@@ -90,6 +97,15 @@ impl EvaluatedNodes {
             }
         }
         scores
+    }
+
+    /// Adds the test nodes of one block to the counts.
+    pub(super) fn count<T: Real>(&self, block: usize, logits: &Array2<T>, counts: &mut ClassCounts) {
+        for ((z, label), row) in rows(logits).zip(&self.labels[block]).zip(self.blocks.range(block)) {
+            if let (Some(label), Some(TEST)) = (*label, self.set_of(row)) {
+                counts.add(label, argmax(z.iter().copied()));
+            }
+        }
     }
 }
 
@@ -130,6 +146,19 @@ impl<T: Real> Snapshot<T> {
         self.b.assign(&layer.b);
     }
 
+    /// Writes the copy back into the layer.
+    pub fn restore(&self, layer: &mut Layer<T>) {
+        match &mut layer.weights {
+            Weights::Hidden(w) => w.assign(&self.matrix),
+            Weights::First(first) => first.w.assign(&self.matrix),
+            Weights::Dual(dual) => {
+                dual.d.assign(&self.matrix);
+                dual.c = self.c;
+            }
+        }
+        layer.b.assign(&self.b);
+    }
+
     /// The dense W and b, for which layer 1 in N dimensions needs its fixed parts from `layer`.
     pub fn dense(&self, layer: &Layer<T>) -> (Array2<T>, Array1<T>) {
         let w = match &layer.weights {
@@ -157,7 +186,33 @@ pub fn evaluate<T: Real>(
     exchange: &mut Exchange<'_>,
     workspace: &mut Workspace<T>,
 ) -> Result<Option<Scores>, ExchangeError> {
-    let Some(first) = state.layers.first() else { return Ok(None) };
+    let mut scores = Vec::with_capacity(nodes.blocks.count());
+    forward(state, input, nodes, exchange, workspace, |block, logits| {
+        scores.push(nodes.score(block, logits))
+    })?;
+    if state.layers.is_empty() || state.has_rank_above() {
+        return Ok(None);
+    }
+    let mut total = [0.0; Scores::COUNT];
+    for (i, total) in total.iter_mut().enumerate() {
+        *total = ScalarSum::of(scores.iter().map(|scores| scores.to_array()[i]));
+    }
+    Ok(Some(Scores::from_array(total)))
+}
+
+/// The forward pass of [`evaluate`]; the rank of layer L hands the logits of each block to `take`.
+///
+/// # Errors
+/// The exchange failed.
+pub fn forward<T: Real>(
+    state: &RankState<T>,
+    input: Option<&EvaluatedInput<T>>,
+    nodes: &EvaluatedNodes,
+    exchange: &mut Exchange<'_>,
+    workspace: &mut Workspace<T>,
+    mut take: impl FnMut(usize, &Array2<T>),
+) -> Result<(), ExchangeError> {
+    let Some(first) = state.layers.first() else { return Ok(()) };
     let below_width = match &first.weights {
         Weights::Hidden(w) => w.ncols(),
         _ => 0,
@@ -165,7 +220,6 @@ pub fn evaluate<T: Real>(
     if state.has_rank_below() {
         exchange.expect_activations::<T>(nodes.blocks.ranges().map(|rows| (rows.len(), below_width)))?;
     }
-    let mut scores = Vec::with_capacity(nodes.blocks.count());
     for (block, rows_of_block) in nodes.blocks.ranges().enumerate() {
         let count = rows_of_block.len();
         let mut activations: Option<Array2<T>> = None;
@@ -205,16 +259,9 @@ pub fn evaluate<T: Real>(
             let l = state.layers.last().map_or(0, |layer| layer.index);
             exchange.send_activations(l, block, &out)?;
         } else {
-            scores.push(nodes.score(block, &out));
+            take(block, &out);
         }
         workspace.give(out);
     }
-    if state.has_rank_above() {
-        return Ok(None);
-    }
-    let mut total = [0.0; Scores::COUNT];
-    for (i, total) in total.iter_mut().enumerate() {
-        *total = ScalarSum::of(scores.iter().map(|scores| scores.to_array()[i]));
-    }
-    Ok(Some(Scores::from_array(total)))
+    Ok(())
 }

@@ -1,16 +1,21 @@
 //! Training: stages, evaluation, penalties, history and results, over all ranks.
 
+mod backprop_input;
+mod backprop_run;
 mod best;
 mod driver;
 mod error;
 pub mod evaluate;
+pub mod f1;
 pub mod input;
 pub mod output;
+mod patience;
 mod problem;
 pub mod reduction;
 mod results;
 pub mod schedule;
 mod screen;
+mod several;
 pub mod stage;
 mod stage_loop;
 mod state;
@@ -20,5 +25,6 @@ pub use driver::{RunOptions, train};
 pub use error::TrainError;
 pub use problem::Problem;
 pub use screen::Screen;
+pub use several::{MeanAndDeviation, SeveralSummary, train_several};
 pub use state::RUN_STATE_VERSION;
 pub use status::{Outcome, Status};

@@ -7,10 +7,13 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use thiserror::Error;
 
+use super::evaluate::Scores;
+use super::f1::F1;
 use crate::settings::RawSettings;
 
 /// The files of a run that an earlier one may have left.
-const FILES: [&str; 5] = ["model.h5", "model-last.h5", "history.csv", "config.toml", "summary.json"];
+pub(super) const FILES: [&str; 5] =
+    ["model.h5", "model-last.h5", "history.csv", "config.toml", "summary.json"];
 
 /// A result that could not be written.
 #[derive(Debug, Error)]
@@ -61,6 +64,15 @@ pub struct BestSummary {
     pub test: Option<f64>,
 }
 
+/// F1 of the test nodes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct F1Summary {
+    /// Of the model of the best evaluation.
+    pub best: F1,
+    /// Of the model of the last iteration.
+    pub last: F1,
+}
+
 /// Bytes put on the wire.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct BytesSummary {
@@ -96,10 +108,12 @@ pub struct SecondsSummary {
 /// `summary.json`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Summary {
-    /// `finished`, `converged` or `diverged`.
+    /// `finished`, `converged`, `early-stopped` or `diverged`.
     pub status: String,
     /// Why, in words.
     pub message: String,
+    /// What trained the network, by the word of `--optimizer`.
+    pub optimizer: String,
     /// Version of the program.
     pub version: String,
     /// Name of the data set.
@@ -130,6 +144,8 @@ pub struct Summary {
     pub accuracy: Accuracy,
     /// The best evaluation of the last stage.
     pub best: BestSummary,
+    /// F1 of the test nodes.
+    pub f1: F1Summary,
     /// Bytes between ranks.
     pub bytes: BytesSummary,
     /// Wall time.
@@ -181,6 +197,18 @@ pub struct HistoryRow {
     pub seconds: f64,
 }
 
+impl HistoryRow {
+    /// Fills in the columns of an evaluation, given the number of nodes of known class in each set.
+    pub fn set_scores(&mut self, scores: &Scores, known: [usize; 3]) {
+        let share = |set: usize, x: f64| (known[set] > 0).then(|| x / known[set] as f64);
+        self.train_loss = share(0, scores.loss[0]);
+        self.val_loss = share(1, scores.loss[1]);
+        self.train_accuracy = share(0, scores.correct[0]);
+        self.val_accuracy = share(1, scores.correct[1]);
+        self.test_accuracy = share(2, scores.correct[2]);
+    }
+}
+
 /// How many times fewer bytes than the base line p and q took; `None` where nothing was sent.
 pub fn ratio(baseline: u64, p: u64, q: u64) -> Option<f64> {
     (p + q > 0).then(|| baseline as f64 / (p + q) as f64)
@@ -213,6 +241,22 @@ impl OutputFolder {
     /// # Errors
     /// As [`OutputFolder::check`], or the folder cannot be written.
     pub fn create(path: &Path, overwrite: bool, settings: &RawSettings) -> Result<Self, OutputError> {
+        let mut folder = Self::create_without_history(path, overwrite, settings)?;
+        let path = path.join("history.csv");
+        let history = File::create(&path).map_err(|source| OutputError::Write { path, source })?;
+        folder.history = Some(csv::Writer::from_writer(history));
+        Ok(folder)
+    }
+
+    /// The same for results without a history of their own.
+    ///
+    /// # Errors
+    /// As [`OutputFolder::create`].
+    pub fn create_without_history(
+        path: &Path,
+        overwrite: bool,
+        settings: &RawSettings,
+    ) -> Result<Self, OutputError> {
         Self::check(path, overwrite)?;
         let fail = |path: &Path, source| OutputError::Write { path: path.to_owned(), source };
         fs::create_dir_all(path).map_err(|source| fail(path, source))?;
@@ -225,9 +269,7 @@ impl OutputFolder {
         for file in &old {
             fs::remove_file(file).map_err(|source| fail(file, source))?;
         }
-        let history_path = path.join("history.csv");
-        let history = File::create(&history_path).map_err(|source| fail(&history_path, source))?;
-        let folder = Self { path: path.to_owned(), history: Some(csv::Writer::from_writer(history)) };
+        let folder = Self { path: path.to_owned(), history: None };
         let config =
             toml::to_string(settings).map_err(|e| fail(&path.join("config.toml"), io::Error::other(e)))?;
         let config = format!("# All settings of this run as used; usable with train --config.\n{config}");
@@ -264,7 +306,7 @@ impl OutputFolder {
     ///
     /// # Errors
     /// The file cannot be written.
-    pub fn write_summary(&self, summary: &Summary) -> Result<(), OutputError> {
+    pub fn write_summary(&self, summary: &impl Serialize) -> Result<(), OutputError> {
         let text = serde_json::to_string_pretty(summary).map_err(|e| OutputError::Write {
             path: self.file("summary.json"),
             source: io::Error::other(e),

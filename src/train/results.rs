@@ -5,22 +5,28 @@ use ndarray::{Array1, Array2};
 use super::best::Evaluation;
 use super::driver::Run;
 use super::error::{SetUpError, TrainError};
-use super::evaluate::{Scores, Snapshot};
-use super::output::{Accuracy, BestSummary, BytesSummary, HistoryRow, SecondsSummary, Summary, ratio};
+use super::evaluate::{Scores, Snapshot, forward};
+use super::f1::{ClassCounts, F1};
+use super::output::{
+    Accuracy, BestSummary, BytesSummary, F1Summary, HistoryRow, SecondsSummary, Summary, ratio,
+};
+use super::problem::Problem;
 use super::state::RunState;
 use super::status::{Outcome, Status};
 use crate::admm::Layer;
+use crate::admm::iteration::RankState;
 use crate::linalg::Real;
 use crate::model::{Model, ModelError, ModelLayer, Provenance};
 use crate::parallel::redistribute::{Holding, gather_layer};
-use crate::parallel::{agree, gather_to_root};
+use crate::parallel::{agree, gather_to_root, wait_sum};
+use crate::settings::Settings;
 
 impl<T: Real> Run<'_, T> {
     /// Writes the models and the summary.
     pub(super) fn finish(
         &mut self,
         status: Status,
-        state: RunState<T>,
+        mut state: RunState<T>,
         holding: Holding<'_>,
     ) -> Result<Outcome, TrainError> {
         let train_seconds = self.training.elapsed().as_secs_f64();
@@ -39,12 +45,43 @@ impl<T: Real> Run<'_, T> {
             self.write_model("model-last.h5", evaluation, state.iteration, &last, layers, holding)?;
         }
         let best = best.map(|(evaluation, _)| *evaluation);
-        let summary = self.summary(status, &state, best, train_seconds)?;
+        let f1 = self.f1(&mut state, matches!(status, Status::Diverged { .. }))?;
+        let summary = self.summary(status, &state, best, f1, train_seconds)?;
         let written = self.folder.as_ref().map_or(Ok(()), |folder| folder.write_summary(&summary));
         let written = written.map_err(SetUpError::from);
         agree(self.communicator, self.policy, "summary", written, SetUpError::describe)?;
         self.screen.footer(&summary, &self.settings.output);
         Ok(Outcome { status, summary })
+    }
+
+    /// F1 of the best and of the last model. Counts by class are made here, in a forward pass of each, so that no
+    /// evaluation pays for them; the network is left with the best weights.
+    fn f1(&mut self, state: &mut RunState<T>, has_diverged: bool) -> Result<F1Summary, TrainError> {
+        let RunState { network, best, last_scores, .. } = state;
+        let mut f1 = F1Summary::default();
+        if !has_diverged {
+            f1.last = self.f1_of(network)?;
+        }
+        if let Some((evaluation, weights)) = best.best() {
+            if !has_diverged && last_scores.is_some_and(|last| last.iteration == evaluation.iteration) {
+                f1.best = f1.last;
+            } else {
+                weights.iter().zip(&mut network.layers).for_each(|(kept, layer)| kept.restore(layer));
+                f1.best = self.f1_of(network)?;
+            }
+        }
+        Ok(f1)
+    }
+
+    fn f1_of(&mut self, network: &RankState<T>) -> Result<F1, TrainError> {
+        let mut counts = ClassCounts::new(self.problem.classes);
+        let Self { input, evaluated, exchange, workspace, .. } = self;
+        forward(network, input.as_ref(), evaluated, exchange, workspace, |block, logits| {
+            evaluated.count(block, logits, &mut counts);
+        })?;
+        self.exchange.finish_sends()?;
+        let pending = self.communicator.post_sum(counts.to_values())?.named("counts by class");
+        Ok(ClassCounts::from_values(&wait_sum(self.communicator, pending, self.policy)?).f1())
     }
 
     /// Gathers a model on rank 0, layer by layer, and saves it there. `held` gives the fixed parts of layer 1.
@@ -92,31 +129,7 @@ impl<T: Real> Run<'_, T> {
         iteration: u64,
         scores: Option<Scores>,
     ) -> Result<Model<T>, ModelError> {
-        let accuracy = self.accuracy(scores);
-        Model::new(
-            self.settings.operators.clone(),
-            self.settings.feature_norm,
-            self.problem.features,
-            self.problem.classes,
-            layers,
-            Provenance {
-                dataset: self.problem.name.clone(),
-                checksum: self.problem.checksum.clone(),
-                split: self.problem.split.clone(),
-                seed: self.settings.seed,
-                iteration,
-                val_accuracy: accuracy.val,
-                test_accuracy: accuracy.test,
-                version: env!("CARGO_PKG_VERSION").to_owned(),
-            },
-        )
-    }
-
-    fn accuracy(&self, scores: Option<Scores>) -> Accuracy {
-        let share = |set: usize| {
-            scores.filter(|_| self.known[set] > 0).map(|scores| scores.correct[set] / self.known[set] as f64)
-        };
-        Accuracy { train: share(0), val: share(1), test: share(2) }
+        trained_model(self.settings, self.problem, layers, iteration, Accuracy::of(scores, self.known))
     }
 
     fn summary(
@@ -124,6 +137,7 @@ impl<T: Real> Run<'_, T> {
         status: Status,
         state: &RunState<T>,
         best: Option<Evaluation>,
+        f1: F1Summary,
         train_seconds: f64,
     ) -> Result<Summary, TrainError> {
         let own = [self.exchange.seconds.encode, self.exchange.seconds.decode, self.policy.seconds_waited()];
@@ -139,29 +153,12 @@ impl<T: Real> Run<'_, T> {
             Some((row, reduced)) => (*row, reduced.traffic),
             None => (HistoryRow::default(), Default::default()),
         };
-        let at_best = self.accuracy(best.map(|best| best.scores));
         Ok(Summary {
-            status: status.word().to_owned(),
-            message: status.message(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            dataset: self.problem.name.clone(),
-            split: self.problem.split.clone(),
-            iterations: state.iteration,
-            ranks: self.communicator.size(),
-            threads: self.settings.threads,
-            layers: self.settings.layers,
-            neurons: self.settings.neurons,
-            seed: self.settings.seed,
             objective: row.objective,
             lagrangian: row.lagrangian,
             primal_residual: row.primal_residual,
             dual_residual: row.dual_residual,
-            accuracy: self.accuracy(state.last_scores.map(|last| last.scores)),
-            best: BestSummary {
-                iteration: best.map_or(0, |best| best.iteration),
-                val: at_best.val,
-                test: at_best.test,
-            },
+            f1,
             bytes: BytesSummary {
                 p: traffic.p_bytes,
                 q: traffic.q_bytes,
@@ -177,6 +174,91 @@ impl<T: Real> Run<'_, T> {
                 decode: spent[1],
                 wait: spent[2],
             },
+            ..Summary::of_run(
+                status,
+                self.settings,
+                self.problem,
+                self.communicator.size(),
+                state.iteration,
+                Accuracy::of(state.last_scores.map(|last| last.scores), self.known),
+                BestSummary::of(best, self.known),
+            )
         })
+    }
+}
+
+/// A model with where it comes from.
+pub(super) fn trained_model<T: Real>(
+    settings: &Settings,
+    problem: &Problem,
+    layers: Vec<ModelLayer<T>>,
+    iteration: u64,
+    accuracy: Accuracy,
+) -> Result<Model<T>, ModelError> {
+    Model::new(
+        settings.operators.clone(),
+        settings.feature_norm,
+        problem.features,
+        problem.classes,
+        layers,
+        Provenance {
+            dataset: problem.name.clone(),
+            checksum: problem.checksum.clone(),
+            split: problem.split.clone(),
+            seed: settings.seed,
+            iteration,
+            val_accuracy: accuracy.val,
+            test_accuracy: accuracy.test,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        },
+    )
+}
+
+impl Accuracy {
+    /// Of scores, given the number of nodes of known class in each set.
+    pub(super) fn of(scores: Option<Scores>, known: [usize; 3]) -> Self {
+        let share = |set: usize| {
+            scores.filter(|_| known[set] > 0).map(|scores| scores.correct[set] / known[set] as f64)
+        };
+        Accuracy { train: share(0), val: share(1), test: share(2) }
+    }
+}
+
+impl BestSummary {
+    /// Of the best evaluation, where there was one.
+    pub(super) fn of(best: Option<Evaluation>, known: [usize; 3]) -> Self {
+        let Accuracy { val, test, .. } = Accuracy::of(best.map(|best| best.scores), known);
+        BestSummary { iteration: best.map_or(0, |best| best.iteration), val, test }
+    }
+}
+
+impl Summary {
+    /// What the summary of every run has, whatever trained the network; the rest is 0.
+    pub(super) fn of_run(
+        status: Status,
+        settings: &Settings,
+        problem: &Problem,
+        ranks: usize,
+        iterations: u64,
+        accuracy: Accuracy,
+        best: BestSummary,
+    ) -> Self {
+        Summary {
+            status: status.word().to_owned(),
+            message: status.message(),
+            optimizer: settings.method.word().to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            dataset: problem.name.clone(),
+            split: problem.split.clone(),
+            iterations,
+            ranks,
+            threads: settings.threads,
+            layers: settings.layers,
+            neurons: settings.neurons,
+            seed: settings.seed,
+            accuracy,
+            best,
+            ..Summary::default()
+        }
     }
 }

@@ -1,26 +1,29 @@
 //! What a run prints on rank 0: a banner, a table of iterations, a footer. Lines, no cursor tricks: a Slurm log
 //! stays readable.
 
+use std::cell::RefCell;
 use std::io::Write;
+use std::rc::Rc;
 
 use super::output::{BytesSummary, HistoryRow, SecondsSummary, Summary, ratio};
 use super::problem::Problem;
 use crate::parallel::plan::Plan;
 use crate::parallel::{Communicator, Host};
-use crate::settings::{PenaltyRule, Quantize, Settings};
+use crate::settings::{Method, PenaltyRule, Quantize, Settings};
 
 /// Rows printed for a stage, about.
 const ROWS: usize = 10;
 
-/// Where a run's lines go; quiet and silent ranks print nothing.
+/// Where a run's lines go; quiet and silent ranks print nothing. A clone prints to the same place.
+#[derive(Clone)]
 pub struct Screen {
-    target: Option<Box<dyn Write>>,
+    target: Option<Rc<RefCell<Box<dyn Write>>>>,
 }
 
 impl Screen {
     /// Prints to `target`.
     pub fn to(target: Box<dyn Write>) -> Self {
-        Self { target: Some(target) }
+        Self { target: Some(Rc::new(RefCell::new(target))) }
     }
 
     /// Prints nothing.
@@ -29,8 +32,9 @@ impl Screen {
     }
 
     /// Prints a line; nobody is there to be told when the output is closed.
-    fn line(&mut self, text: std::fmt::Arguments<'_>) {
-        if let Some(target) = &mut self.target {
+    pub(super) fn line(&mut self, text: std::fmt::Arguments<'_>) {
+        if let Some(target) = &self.target {
+            let mut target = target.borrow_mut();
             let _ = writeln!(target, "{text}").and_then(|()| target.flush());
         }
     }
@@ -49,8 +53,9 @@ impl Screen {
         }
         let ranks = communicator.size();
         self.line(format_args!(
-            "pdadmm-g {} - pdADMM-G; {}",
+            "pdadmm-g {} - {}; {}",
             env!("CARGO_PKG_VERSION"),
+            if settings.method == Method::Admm { "pdADMM-G" } else { "backpropagation, full batch" },
             communicator.library()
         ));
         let names: Vec<String> = hosts.iter().map(|h| format!("{} ({})", h.name, h.ranks.len())).collect();
@@ -73,6 +78,23 @@ impl Screen {
             settings.operators.count() * problem.features,
             settings.precision,
         ));
+        match settings.method {
+            Method::Admm => self.training_by_admm(settings),
+            _ => self.training_by_backprop(settings),
+        }
+        let cores = cores_of_machine();
+        let most = hosts.iter().map(|h| h.ranks.len()).max().unwrap_or(1);
+        if most * threads > cores {
+            self.line(format_args!(
+                "  warning   {most} ranks x {threads} threads on a machine of {cores} cores: they will take turns"
+            ));
+        }
+        for warning in &problem.warnings {
+            self.line(format_args!("  warning   {warning}"));
+        }
+    }
+
+    fn training_by_admm(&mut self, settings: &Settings) {
         let stages: Vec<String> = settings.stages.iter().map(ToString::to_string).collect();
         let penalties = match settings.penalties {
             PenaltyRule::Fixed => format!("rho {} nu {}, fixed", settings.rho, settings.nu),
@@ -96,16 +118,44 @@ impl Screen {
             settings.dropout,
             settings.seed
         ));
-        let cores = cores_of_machine();
-        let most = hosts.iter().map(|h| h.ranks.len()).max().unwrap_or(1);
-        if most * threads > cores {
-            self.line(format_args!(
-                "  warning   {most} ranks x {threads} threads on a machine of {cores} cores: they will take turns"
-            ));
+    }
+
+    fn training_by_backprop(&mut self, settings: &Settings) {
+        self.line(format_args!(
+            "  training  {} iterations of {}, learning rate {}, weight decay {}, dropout {}, seed {}",
+            settings.iterations,
+            settings.method.word(),
+            settings.learning_rate,
+            settings.weight_decay,
+            settings.dropout,
+            settings.seed
+        ));
+    }
+
+    /// The head of the table of a run by backpropagation.
+    pub fn steps(&mut self) {
+        self.line(format_args!(""));
+        self.line(format_args!(
+            "{:>9} {:>11} {:>11} {:>7} {:>7} {:>7} {:>8}",
+            "iteration", "objective", "risk", "train", "val", "test", "seconds"
+        ));
+    }
+
+    /// A row of that table where it is due.
+    pub fn step_row(&mut self, row: &HistoryRow, iterations: usize, last: bool) {
+        if !is_due(row.iteration as usize, iterations, last) {
+            return;
         }
-        for warning in &problem.warnings {
-            self.line(format_args!("  warning   {warning}"));
-        }
+        self.line(format_args!(
+            "{:>9} {:>11.4e} {:>11.4e} {:>7} {:>7} {:>7} {:>8.2}",
+            row.iteration,
+            row.objective,
+            row.risk,
+            share(row.train_accuracy),
+            share(row.val_accuracy),
+            share(row.test_accuracy),
+            row.seconds
+        ));
     }
 
     /// The head of a stage's table.
@@ -130,10 +180,9 @@ impl Screen {
 
     /// A row of the table where it is due: about ten a stage, the first and the last always.
     pub fn row(&mut self, row: &HistoryRow, of_stage: usize, iterations: usize, last: bool) {
-        if !(of_stage == 1 || last || of_stage.is_multiple_of((iterations / ROWS).max(1))) {
+        if !is_due(of_stage, iterations, last) {
             return;
         }
-        let share = |x: Option<f64>| x.map_or("-".to_owned(), |x| format!("{x:.4}"));
         self.line(format_args!(
             "{:>9} {:>11.4e} {:>11.4e} {:>9.2e} {:>9.2e} {:>8.0e} {:>7} {:>7} {:>7} {:>7} {:>8.2}",
             row.iteration,
@@ -152,7 +201,6 @@ impl Screen {
 
     /// How it ended.
     pub fn footer(&mut self, summary: &Summary, folder: &std::path::Path) {
-        let share = |x: Option<f64>| x.map_or("-".to_owned(), |x| format!("{x:.4}"));
         self.line(format_args!(""));
         self.line(format_args!("status     {} - {}", summary.status, summary.message));
         self.line(format_args!(
@@ -168,6 +216,28 @@ impl Screen {
             share(summary.accuracy.val),
             share(summary.accuracy.test)
         ));
+        self.line(format_args!(
+            "test F1    best: micro {}, macro {}; last: micro {}, macro {}",
+            share(summary.f1.best.micro),
+            share(summary.f1.best.macro_),
+            share(summary.f1.last.micro),
+            share(summary.f1.last.macro_)
+        ));
+        if summary.optimizer == Method::Admm.word() {
+            self.traffic(summary);
+        } else if summary.bytes.other > 0 {
+            self.line(format_args!("sent       {} bytes of gradients and parameters", summary.bytes.other));
+        }
+        self.line(format_args!(
+            "seconds    {:.2} in all, {:.2} training; model in {}",
+            summary.seconds.total,
+            summary.seconds.train,
+            folder.join("model.h5").display()
+        ));
+    }
+
+    /// What the ADMM's exchange took.
+    fn traffic(&mut self, summary: &Summary) {
         let BytesSummary { p, q, messages, other, .. } = summary.bytes;
         let ratio = match summary.bytes.ratio {
             None => "n/a".to_owned(),
@@ -181,13 +251,16 @@ impl Screen {
         self.line(format_args!(
             "exchange   {encode:.2} s encoding, {decode:.2} s decoding, {wait:.2} s waiting, over all ranks"
         ));
-        self.line(format_args!(
-            "seconds    {:.2} in all, {:.2} training; model in {}",
-            summary.seconds.total,
-            summary.seconds.train,
-            folder.join("model.h5").display()
-        ));
     }
+}
+
+fn share(x: Option<f64>) -> String {
+    x.map_or("-".to_owned(), |x| format!("{x:.4}"))
+}
+
+/// Whether the row of an iteration is printed: about ten a stage, the first and the last always.
+fn is_due(iteration: usize, iterations: usize, last: bool) -> bool {
+    iteration == 1 || last || iteration.is_multiple_of((iterations / ROWS).max(1))
 }
 
 /// Cores that are online. A launcher may have bound this rank to one of them, which the standard library then takes

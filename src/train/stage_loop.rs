@@ -229,14 +229,11 @@ impl<T: Real> Run<'_, T> {
         row.bytes_q = reduced.traffic.q_bytes;
         row.bytes_baseline = reduced.traffic.baseline_bytes;
         row.messages = reduced.traffic.messages;
+        let mut out_of_patience = false;
         if let Some(scores) = reduced.scores {
+            out_of_patience = state.patience.observe(scores.correct[1], self.settings.patience);
             let evaluation = Evaluation { iteration: row.iteration, scores };
-            let share = |set: usize, x: f64| (self.known[set] > 0).then(|| x / self.known[set] as f64);
-            row.train_loss = share(0, scores.loss[0]);
-            row.val_loss = share(1, scores.loss[1]);
-            row.train_accuracy = share(0, scores.correct[0]);
-            row.val_accuracy = share(1, scores.correct[1]);
-            row.test_accuracy = share(2, scores.correct[2]);
+            row.set_scores(&scores, self.known);
             // Weights that are not finite are no model, however they score.
             if reduced.not_finite.is_none() && scores.loss.iter().all(|loss| loss.is_finite()) {
                 state.best.settle(evaluation);
@@ -259,7 +256,11 @@ impl<T: Real> Run<'_, T> {
         self.screen.row(&row, stage_iteration, self.settings.iterations, last);
         let status = match reduced.not_finite {
             Some((layer, variable)) => Some(Status::Diverged { layer, variable, iteration: row.iteration }),
-            None => converged.then_some(Status::Converged),
+            None if converged => Some(Status::Converged),
+            None => match (out_of_patience, self.settings.patience) {
+                (true, Some(evaluations)) => Some(Status::EarlyStopped { evaluations }),
+                _ => None,
+            },
         };
         let output_failed = reduced.output_failed;
         state.last = Some((row, reduced));

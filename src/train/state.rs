@@ -2,6 +2,7 @@
 
 use super::best::{BestTracker, Evaluation};
 use super::output::HistoryRow;
+use super::patience::Patience;
 use super::reduction::Reduced;
 use super::schedule::Schedule;
 use crate::admm::Penalties;
@@ -11,7 +12,7 @@ use crate::parallel::Pending;
 use crate::quantize::PowerRange;
 
 /// Version of what a run's state holds; it changes whenever a field does. Ranks compare it when they start.
-pub const RUN_STATE_VERSION: u32 = 1;
+pub const RUN_STATE_VERSION: u32 = 2;
 
 /// One rank's state between two iterations. Random streams are those of (seed, layer) and used up when layers
 /// are made; what the codec keeps is the exchange's to give (`Exchange::state`).
@@ -34,6 +35,8 @@ pub(super) struct RunState<T> {
     pub q_ranges: Vec<PowerRange>,
     /// The best evaluation of this stage, and the candidate that waits for its result.
     pub best: BestTracker<T>,
+    /// Evaluations of this stage without a better validation accuracy.
+    pub patience: Patience,
     /// The iteration whose sums are still under way.
     pub pending: Option<PendingRow>,
     /// What the last settled iteration came to.
@@ -67,6 +70,7 @@ impl<T: Real> RunState<T> {
             p_ranges: Vec::new(),
             q_ranges: Vec::new(),
             best: BestTracker::new(),
+            patience: Patience::default(),
             pending: None,
             last: before.and_then(|before| before.last.clone()),
             last_scores: before.and_then(|before| before.last_scores),

@@ -10,6 +10,11 @@ pub enum Status {
     Finished,
     /// The last stage met its tolerances.
     Converged,
+    /// Validation accuracy had not risen for as many evaluations as `--patience` allows, in the last stage.
+    EarlyStopped {
+        /// That many.
+        evaluations: usize,
+    },
     /// A value was not finite.
     Diverged {
         /// l.
@@ -17,6 +22,13 @@ pub enum Status {
         /// The variable it was found in.
         variable: Variable,
         /// The iteration, over all stages.
+        iteration: u64,
+    },
+    /// A parameter was not finite after a step of backpropagation.
+    StepDiverged {
+        /// l.
+        layer: usize,
+        /// The iteration.
         iteration: u64,
     },
 }
@@ -27,15 +39,16 @@ impl Status {
         match self {
             Status::Finished => "finished",
             Status::Converged => "converged",
-            Status::Diverged { .. } => "diverged",
+            Status::EarlyStopped { .. } => "early-stopped",
+            Status::Diverged { .. } | Status::StepDiverged { .. } => "diverged",
         }
     }
 
     /// The exit code.
     pub fn exit_code(self) -> u8 {
         match self {
-            Status::Finished | Status::Converged => 0,
-            Status::Diverged { .. } => 4,
+            Status::Finished | Status::Converged | Status::EarlyStopped { .. } => 0,
+            Status::Diverged { .. } | Status::StepDiverged { .. } => 4,
         }
     }
 
@@ -48,6 +61,13 @@ impl Status {
                 "{} of layer {layer} is not finite in iteration {iteration}; try a smaller --nu-max, a larger --mu, \
                  or --precision f64",
                 variable.symbol()
+            ),
+            Status::EarlyStopped { evaluations } => {
+                format!("no better validation accuracy in {evaluations} evaluations")
+            }
+            Status::StepDiverged { layer, iteration } => format!(
+                "W or b of layer {layer} is not finite in iteration {iteration}; try a smaller --learning-rate, or \
+                 --precision f64"
             ),
         }
     }

@@ -1,0 +1,123 @@
+//! The four update rules, with the formulas and constants of PyTorch's `torch.optim`.
+
+use crate::linalg::{Real, Workers};
+
+/// Parameters that a thread takes at a time.
+const STRIP: usize = 1 << 14;
+
+/// An update rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rule {
+    /// θ ← θ − η g.
+    Gd,
+    /// Zeiler 2012: ρ = 0.9, ε = 1e-6.
+    Adadelta,
+    /// Duchi, Hazan, Singer 2011: ε = 1e-10.
+    Adagrad,
+    /// Kingma, Ba 2015: β = (0.9, 0.999), ε = 1e-8.
+    Adam,
+}
+
+/// A rule with what it remembers of earlier gradients.
+#[derive(Debug, Clone)]
+pub struct Optimizer<T> {
+    rule: Rule,
+    learning_rate: f64,
+    weight_decay: f64,
+    steps: u64,
+    first: Vec<T>,
+    second: Vec<T>,
+}
+
+impl<T: Real> Optimizer<T> {
+    /// At the start, for this many parameters.
+    pub fn new(rule: Rule, learning_rate: f64, weight_decay: f64, parameters: usize) -> Self {
+        let (first, second) = match rule {
+            Rule::Gd => (0, 0),
+            Rule::Adagrad => (parameters, 0),
+            Rule::Adadelta | Rule::Adam => (parameters, parameters),
+        };
+        let zeros = |length| vec![T::zero(); length];
+        Self { rule, learning_rate, weight_decay, steps: 0, first: zeros(first), second: zeros(second) }
+    }
+
+    /// One step along `gradient`, with g = gradient + λ θ (weight decay as an L2 term, on all parameters):
+    ///
+    /// | rule | update |
+    /// |---|---|
+    /// | gd | θ ← θ − η g |
+    /// | adagrad | s ← s + g²; θ ← θ − η g / (√s + ε) |
+    /// | adadelta | v ← ρ v + (1−ρ) g²; δ = √((a+ε)/(v+ε)) g; a ← ρ a + (1−ρ) δ²; θ ← θ − η δ |
+    /// | adam | m ← β₁ m + (1−β₁) g; v ← β₂ v + (1−β₂) g²; θ ← θ − η/(1−β₁ᵏ) · m / (√v / √(1−β₂ᵏ) + ε) |
+    pub fn step(&mut self, parameters: &mut [T], gradient: &[T], workers: &Workers) {
+        self.steps += 1;
+        let (lr, decay) = (T::of(self.learning_rate), T::of(self.weight_decay));
+        let (first, second) = (self.first.as_mut_slice(), self.second.as_mut_slice());
+        let update = |theta: &mut T, update: T| *theta -= lr * update;
+        match self.rule {
+            Rule::Gd => each(parameters, gradient, first, second, workers, |theta, g, _, _| {
+                let g = g + decay * *theta;
+                update(theta, g);
+            }),
+            Rule::Adagrad => {
+                let epsilon = T::of(1e-10);
+                each(parameters, gradient, first, second, workers, |theta, g, s, _| {
+                    let g = g + decay * *theta;
+                    *s += g * g;
+                    update(theta, g / (s.sqrt() + epsilon));
+                });
+            }
+            Rule::Adadelta => {
+                let (rho, epsilon) = (T::of(0.9), T::of(1e-6));
+                each(parameters, gradient, first, second, workers, |theta, g, v, a| {
+                    let g = g + decay * *theta;
+                    *v = rho * *v + (T::one() - rho) * g * g;
+                    let delta = (*a + epsilon).sqrt() / (*v + epsilon).sqrt() * g;
+                    *a = rho * *a + (T::one() - rho) * delta * delta;
+                    update(theta, delta);
+                });
+            }
+            Rule::Adam => {
+                let (beta1, beta2, epsilon) = (0.9f64, 0.999f64, T::of(1e-8));
+                let k = i32::try_from(self.steps).unwrap_or(i32::MAX);
+                let step = T::of(self.learning_rate / (1.0 - beta1.powi(k)));
+                let root = T::of((1.0 - beta2.powi(k)).sqrt());
+                let (one1, one2) = (T::of(1.0 - beta1), T::of(1.0 - beta2));
+                let (beta1, beta2) = (T::of(beta1), T::of(beta2));
+                each(parameters, gradient, first, second, workers, |theta, g, m, v| {
+                    let g = g + decay * *theta;
+                    *m = beta1 * *m + one1 * g;
+                    *v = beta2 * *v + one2 * g * g;
+                    *theta -= step * *m / (v.sqrt() / root + epsilon);
+                });
+            }
+        }
+    }
+}
+
+/// `change(θ, g, first, second)` for every parameter; memories that the rule does not have are read as 0.
+fn each<T: Real>(
+    parameters: &mut [T],
+    gradient: &[T],
+    first: &mut [T],
+    second: &mut [T],
+    workers: &Workers,
+    change: impl Fn(&mut T, T, &mut T, &mut T) + Sync,
+) {
+    let mut firsts = first.chunks_mut(STRIP);
+    let mut seconds = second.chunks_mut(STRIP);
+    let mut strips: Vec<_> = parameters
+        .chunks_mut(STRIP)
+        .zip(gradient.chunks(STRIP))
+        .map(|(theta, g)| (theta, g, firsts.next().unwrap_or_default(), seconds.next().unwrap_or_default()))
+        .collect();
+    workers.each(&mut strips, |_, (theta, gradient, first, second)| {
+        let (mut none_first, mut none_second) = (T::zero(), T::zero());
+        let (mut first, mut second) = (first.iter_mut(), second.iter_mut());
+        for (theta, &g) in theta.iter_mut().zip(gradient.iter()) {
+            let first = first.next().unwrap_or(&mut none_first);
+            let second = second.next().unwrap_or(&mut none_second);
+            change(theta, g, first, second);
+        }
+    });
+}

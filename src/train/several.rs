@@ -1,0 +1,221 @@
+//! Several runs with consecutive seeds: each in a folder of its own, and what they come to together.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::driver::{RunOptions, train_one};
+use super::error::{SetUpError, TrainError};
+use super::output::{FILES, OutputError, OutputFolder, Summary};
+use super::screen::Screen;
+use super::status::Status;
+use crate::linalg::Real;
+use crate::parallel::{Communicator, WaitPolicy, agree};
+use crate::settings::Settings;
+
+/// Mean and standard deviation over runs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct MeanAndDeviation {
+    /// The mean; `None` where no run has a value.
+    pub mean: Option<f64>,
+    /// The standard deviation of a sample: the sum of squares is divided by one less than the number of runs. `None`
+    /// with fewer than two.
+    pub std: Option<f64>,
+    /// Runs that have a value.
+    pub runs: usize,
+}
+
+impl MeanAndDeviation {
+    /// Of the values that there are.
+    pub fn of(values: impl IntoIterator<Item = Option<f64>>) -> Self {
+        let values: Vec<f64> = values.into_iter().flatten().collect();
+        let count = values.len() as f64;
+        let mean = (count > 0.0).then(|| values.iter().sum::<f64>() / count);
+        let squares = mean.map(|mean| values.iter().map(|x| (x - mean).powi(2)).sum::<f64>());
+        let std = squares.filter(|_| count > 1.0).map(|squares| (squares / (count - 1.0)).sqrt());
+        Self { mean, std, runs: values.len() }
+    }
+}
+
+impl std::fmt::Display for MeanAndDeviation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let number = |x: Option<f64>| x.map_or("-".to_owned(), |x| format!("{x:.4}"));
+        write!(f, "{} ± {}", number(self.mean), number(self.std))
+    }
+}
+
+/// Measures of one kind of model of each run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Measures {
+    /// Validation accuracy.
+    pub val: MeanAndDeviation,
+    /// Test accuracy.
+    pub test: MeanAndDeviation,
+    /// Micro-F1 of the test nodes.
+    pub f1_micro: MeanAndDeviation,
+    /// Macro-F1 of the test nodes.
+    pub f1_macro: MeanAndDeviation,
+}
+
+/// `summary.json` of several runs.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct SeveralSummary {
+    /// The status of the first run that diverged, else that of the last run.
+    pub status: String,
+    /// Seeds of the runs.
+    pub seeds: Vec<u64>,
+    /// Models of the best validation accuracy.
+    pub best: Measures,
+    /// Models of the last iteration.
+    pub last: Measures,
+    /// The summary of each run.
+    pub runs: Vec<Summary>,
+}
+
+impl SeveralSummary {
+    fn add(&mut self, status: Status, summary: Summary) {
+        if self.status != "diverged" {
+            self.status = status.word().to_owned();
+        }
+        self.seeds.push(summary.seed);
+        self.runs.push(summary);
+        let over = |value: fn(&Summary) -> Option<f64>| MeanAndDeviation::of(self.runs.iter().map(value));
+        self.best = Measures {
+            val: over(|run| run.best.val),
+            test: over(|run| run.best.test),
+            f1_micro: over(|run| run.f1.best.micro),
+            f1_macro: over(|run| run.f1.best.macro_),
+        };
+        self.last = Measures {
+            val: over(|run| run.accuracy.val),
+            test: over(|run| run.accuracy.test),
+            f1_micro: over(|run| run.f1.last.micro),
+            f1_macro: over(|run| run.f1.last.macro_),
+        };
+    }
+}
+
+/// Trains `settings.runs` networks with the seeds seed, seed + 1, …, into `run-0`, `run-1`, … below the output folder;
+/// every rank calls this. Returns the exit code of the first run that diverged, else 0, with the summary. The features
+/// are read once where the method is not the ADMM.
+///
+/// # Errors
+/// As [`super::train`]; a run that fails ends them all, and what earlier ones have left stays.
+pub fn train_several<T: Real>(
+    settings: &Settings,
+    communicator: &dyn Communicator,
+    options: RunOptions,
+) -> Result<(u8, SeveralSummary), TrainError> {
+    let policy = WaitPolicy::new().with_deadline(std::time::Duration::from_secs(settings.comm_timeout));
+    let RunOptions { overwrite, mut screen, inspected } = options;
+    let is_root = communicator.rank() == 0;
+    let free = if is_root { check_free(&settings.output, overwrite) } else { Ok(()) };
+    agree(communicator, &policy, "output folder", free.map_err(SetUpError::from), SetUpError::describe)?;
+    let mut code = 0;
+    let mut nodes = None;
+    let mut several = SeveralSummary::default();
+    let mut folder: Option<OutputFolder> = None;
+    for run in 0..settings.runs {
+        let mut own = settings.clone();
+        own.runs = 1;
+        own.seed = settings.seed + run as u64;
+        own.output = settings.output.join(format!("run-{run}"));
+        screen.run(run, settings.runs, own.seed);
+        let options = RunOptions { overwrite, screen: screen.clone(), inspected: inspected.clone() };
+        let outcome = train_one::<T>(&own, communicator, options, &mut nodes)?;
+        if code == 0 {
+            code = outcome.status.exit_code();
+        }
+        several.add(outcome.status, outcome.summary);
+        // The first run has read the data: what replaces an earlier result has been found good.
+        let written = match (is_root, &folder) {
+            (true, None) => open(settings, overwrite, &several).map(Some),
+            _ => Ok(None),
+        };
+        let made =
+            agree(communicator, &policy, "output", written.map_err(SetUpError::from), SetUpError::describe)?;
+        folder = folder.or(made);
+        let written = folder.as_ref().map_or(Ok(()), |folder| folder.write_summary(&several));
+        agree(communicator, &policy, "summary", written.map_err(SetUpError::from), SetUpError::describe)?;
+    }
+    screen.several(&several);
+    Ok((code, several))
+}
+
+/// The folder that holds the runs: no results of another run, and no runs beyond those of this one.
+fn open(settings: &Settings, overwrite: bool, several: &SeveralSummary) -> Result<OutputFolder, OutputError> {
+    for (number, path) in runs_in(&settings.output) {
+        if number >= settings.runs {
+            clear(&path)?;
+        }
+    }
+    let split = several.runs.first().map_or("", |run| run.split.as_str());
+    OutputFolder::create_without_history(&settings.output, overwrite, &settings.spelled_out(split))
+}
+
+/// Refuses a folder that holds a run or several, unless they may be replaced.
+fn check_free(output: &Path, overwrite: bool) -> Result<(), OutputError> {
+    OutputFolder::check(output, overwrite)?;
+    runs_in(output).into_iter().try_for_each(|(_, path)| OutputFolder::check(&path, overwrite))
+}
+
+/// Folders `run-0`, `run-1`, … below `output`.
+fn runs_in(output: &Path) -> Vec<(usize, PathBuf)> {
+    let entries = fs::read_dir(output).into_iter().flatten().flatten();
+    let number = |name: &str| name.strip_prefix("run-").and_then(|digits| digits.parse().ok());
+    entries.filter_map(|entry| Some((number(entry.file_name().to_str()?)?, entry.path()))).collect()
+}
+
+/// Removes the files of a run, and its folder where nothing else is in it.
+fn clear(path: &Path) -> Result<(), OutputError> {
+    for file in FILES.iter().map(|file| path.join(file)).filter(|file| file.is_file()) {
+        fs::remove_file(&file).map_err(|source| OutputError::Write { path: file, source })?;
+    }
+    // A folder with anything else in it stays.
+    let _ = fs::remove_dir(path);
+    Ok(())
+}
+
+impl Screen {
+    /// The head of one of several runs.
+    fn run(&mut self, run: usize, runs: usize, seed: u64) {
+        if run > 0 {
+            self.line(format_args!(""));
+        }
+        self.line(format_args!("run {} of {runs}, seed {seed}", run + 1));
+    }
+
+    /// What several runs came to.
+    fn several(&mut self, several: &SeveralSummary) {
+        let seeds: Vec<String> = several.seeds.iter().map(ToString::to_string).collect();
+        self.line(format_args!(""));
+        self.line(format_args!(
+            "{} runs, seeds {}: mean ± standard deviation",
+            seeds.len(),
+            seeds.join(", ")
+        ));
+        for (name, measures) in [("best", &several.best), ("last", &several.last)] {
+            self.line(format_args!(
+                "{name}       validation {}, test accuracy {}, F1 micro {}, macro {}",
+                measures.val, measures.test, measures.f1_micro, measures.f1_macro
+            ));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn means_and_deviations_leave_out_what_is_not_there() {
+        let of = MeanAndDeviation::of([Some(1.0), None, Some(2.0), Some(4.5)]);
+        assert_eq!((of.mean, of.runs), (Some(2.5), 3));
+        // (1.5² + 0.5² + 2²)/2 = 3.25
+        assert_eq!(of.std, Some(3.25f64.sqrt()));
+        assert_eq!(of.to_string(), "2.5000 ± 1.8028");
+        assert_eq!(MeanAndDeviation::of([Some(1.0)]).std, None);
+        assert_eq!(MeanAndDeviation::of([None]), MeanAndDeviation::default());
+    }
+}

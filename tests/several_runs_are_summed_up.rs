@@ -1,0 +1,157 @@
+//! Does `--runs` give the runs that single seeds give, with their means and deviations, in folders of their own?
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+#[path = "support/program.rs"]
+mod program;
+
+struct Place {
+    scratch: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        let place = Self { scratch: tempfile::tempdir().unwrap() };
+        program::generate(&place.path("data.h5"), 500, 12, 3, 45);
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.scratch.path().join(name)
+    }
+
+    fn train(&self, ranks: usize, output: &str, settings: &str) -> program::Outcome {
+        let launcher = if ranks > 1 { program::launcher() } else { None };
+        program::train(launcher.as_ref(), ranks, &self.path("data.h5"), &self.path(output), settings)
+    }
+}
+
+/// Mean and deviation of a sample, by their definitions.
+fn mean_and_std(values: &[f64]) -> (f64, f64) {
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    (mean, (values.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>() / (n - 1.0)).sqrt())
+}
+
+fn hold(found: &Value, values: Vec<f64>, what: &str) {
+    let (mean, std) = mean_and_std(&values);
+    assert_eq!(found["runs"], values.len(), "{what}");
+    for (name, expected) in [("mean", mean), ("std", std)] {
+        let found = found[name].as_f64().unwrap_or_else(|| panic!("{what}: {found}"));
+        assert!((found - expected).abs() < 1e-12, "{what}: {name} {found}, not {expected}");
+    }
+}
+
+fn sums_up(place: &Place, settings: &str) {
+    place.train(1, "several", &format!("{settings} --seed 7 --runs 3 --overwrite"));
+    let several = program::summary(&place.path("several"));
+    assert_eq!(several["seeds"], serde_json::json!([7, 8, 9]));
+    assert_eq!(several["status"], "finished");
+    let runs = several["runs"].as_array().unwrap();
+    assert_eq!(runs.len(), 3);
+    for (i, run) in runs.iter().enumerate() {
+        let folder = place.path("several").join(format!("run-{i}"));
+        assert_eq!(run, &program::summary(&folder), "run {i}");
+        // A run is that of its seed alone.
+        let alone = format!("alone-{i}");
+        place.train(1, &alone, &format!("{settings} --seed {} --overwrite", 7 + i));
+        for model in ["model.h5", "model-last.h5"] {
+            let of = |folder: &Path| program::weights(&folder.join(model));
+            assert!(
+                of(&folder) == of(&place.path(&alone)),
+                "{settings}: run {i} is not that of its seed alone"
+            );
+        }
+        assert_eq!(run["f1"], program::summary(&place.path(&alone))["f1"]);
+        // F1 is counted in passes of its own, over the best and the last model; micro-F1 is the accuracy.
+        for (kind, accuracy) in [("best", "best"), ("last", "accuracy")] {
+            let (f1, accuracy) = (&run["f1"][kind]["micro"], &run[accuracy]["test"]);
+            assert!(
+                (f1.as_f64().unwrap() - accuracy.as_f64().unwrap()).abs() < 1e-12,
+                "{f1}, not {accuracy}"
+            );
+        }
+    }
+    let tests: Vec<f64> = runs.iter().map(|run| run["best"]["test"].as_f64().unwrap()).collect();
+    assert!(tests.windows(2).any(|pair| pair[0] != pair[1]), "all seeds alike: nothing is tested");
+    for (kind, accuracy) in [("best", "best"), ("last", "accuracy")] {
+        for set in ["val", "test"] {
+            let values = runs.iter().map(|run| run[accuracy][set].as_f64().unwrap()).collect();
+            hold(&several[kind][set], values, &format!("{kind} {set}"));
+        }
+        for (name, of) in [("f1_micro", "micro"), ("f1_macro", "macro")] {
+            let values = runs.iter().map(|run| run["f1"][kind][of].as_f64().unwrap()).collect();
+            hold(&several[kind][name], values, &format!("{kind} {name}"));
+        }
+    }
+}
+
+#[test]
+fn of_the_admm() {
+    sums_up(&Place::new(), "--layers 3 --neurons 12 --iterations 8");
+}
+
+#[test]
+fn of_an_optimizer() {
+    sums_up(&Place::new(), "--optimizer adam --layers 2 --neurons 12 --iterations 20");
+}
+
+#[test]
+fn on_several_ranks_and_in_print() {
+    let place = Place::new();
+    for (name, settings) in
+        [("admm", "--layers 3 --iterations 5"), ("adam", "--optimizer adam --layers 2 --iterations 12")]
+    {
+        let settings = format!("{settings} --neurons 12 --runs 2");
+        let one = place.train(1, &format!("{name}-1"), &settings);
+        let three = place.train(3, &format!("{name}-3"), &settings);
+        let of = |ranks: &str| program::summary(&place.path(&format!("{name}-{ranks}")));
+        for key in ["best", "last", "seeds", "status"] {
+            assert_eq!(of("1")[key], of("3")[key], "{name}: {key}");
+        }
+        let last_lines = |text: &str| text.lines().rev().take(3).map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(last_lines(&one.stdout), last_lines(&three.stdout));
+        let mean = of("1")["best"]["test"]["mean"].as_f64().unwrap();
+        let std = of("1")["best"]["test"]["std"].as_f64().unwrap();
+        assert!(one.stdout.contains(&format!("test accuracy {mean:.4} ± {std:.4}")), "{}", one.stdout);
+    }
+    let json = place.train(1, "json", "--layers 2 --neurons 8 --iterations 2 --runs 2 --json").stdout;
+    assert_eq!(serde_json::from_str::<Value>(&json).unwrap(), program::summary(&place.path("json")));
+}
+
+#[test]
+fn folders_in_use_are_left_alone_and_replaced_when_asked() {
+    let place = Place::new();
+    let settings = "--layers 2 --neurons 8 --iterations 2";
+    let refused_with = |output: &str, flags: &str, words: &str| {
+        let before = program::contents(place.scratch.path());
+        let mut command = program::alone();
+        command.arg("train").arg("--data").arg(place.path("data.h5")).arg("--output").arg(place.path(output));
+        let outcome = program::run(command.args(format!("{settings} {flags}").split_whitespace()));
+        assert_eq!(outcome.status.and_then(|status| status.code()), Some(2), "{}", outcome.stderr);
+        assert!(outcome.stderr.contains(words), "{}", outcome.stderr);
+        assert_eq!(before, program::contents(place.scratch.path()));
+    };
+    let refused = |output: &str, flags: &str| refused_with(output, flags, "already holds a run");
+    refused_with("data.h5", "--runs 2 --overwrite", "not a folder");
+    place.train(1, "several", &format!("{settings} --runs 3"));
+    refused("several", "--runs 2");
+    refused("several", "");
+    std::fs::remove_file(place.path("several/summary.json")).unwrap();
+    std::fs::remove_file(place.path("several/config.toml")).unwrap();
+    refused("several", "--runs 2");
+    place.train(1, "single", settings);
+    refused("single", "--runs 2");
+    // Fewer runs than before: those beyond go, other files stay.
+    std::fs::write(place.path("several/notes.txt"), "mine").unwrap();
+    place.train(1, "several", &format!("{settings} --runs 2 --overwrite"));
+    assert!(place.path("several/run-1/model.h5").exists() && !place.path("several/run-2").exists());
+    assert!(place.path("several/notes.txt").exists());
+    let config = format!("--config {}", place.path("several/config.toml").display());
+    place.train(1, "again", &config);
+    let of = |folder: &str| program::summary(&place.path(folder));
+    assert_eq!(of("several")["best"], of("again")["best"]);
+}
