@@ -17,7 +17,7 @@ use pdadmm_g::parallel::ThreadCommunicator;
 use pdadmm_g::quantize::Wire;
 use pdadmm_g::settings::{Quantize, RawSettings};
 use pdadmm_g::train::output::Summary;
-use pdadmm_g::train::{RunOptions, Screen, train};
+use pdadmm_g::train::{RunOptions, train};
 
 #[derive(Debug, Parser)]
 struct Arguments {
@@ -113,7 +113,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             let raw = settings(&arguments, way, seed, folder.path().join(format!("{way}-{seed}")))?;
             let checked = raw.check()?;
             let outcomes = ThreadCommunicator::run(arguments.layers, |communicator| {
-                let options = RunOptions { overwrite: true, screen: Screen::silent() };
+                let options = RunOptions { overwrite: true, ..RunOptions::default() };
                 train::<f32>(&checked, communicator, options).map(|outcome| outcome.summary)
             });
             runs.push(outcomes.into_iter().next().ok_or("no ranks")??);

@@ -29,6 +29,7 @@ pub use launcher::check_launcher;
 #[cfg(feature = "mpi")]
 pub use mpi::{MpiCommunicator, install_panic_hook, mpi_library};
 pub use single::SingleProcess;
+pub(crate) use single::local_host_name;
 pub use threads::ThreadCommunicator;
 pub use wait::{WaitPolicy, wait, wait_bytes, wait_sum};
 

@@ -5,6 +5,7 @@ use std::io::Write;
 
 use super::output::{BytesSummary, HistoryRow, SecondsSummary, Summary, ratio};
 use super::problem::Problem;
+use super::status::Status;
 use crate::parallel::plan::Plan;
 use crate::parallel::{Communicator, Host};
 use crate::settings::{PenaltyRule, Quantize, Settings};
@@ -108,6 +109,16 @@ impl Screen {
         }
     }
 
+    /// What the run goes on from.
+    pub fn resumed(&mut self, checkpoint: &std::path::Path, version: &str) {
+        self.line(format_args!("  resumed   from {}, written by version {version}", checkpoint.display()));
+    }
+
+    /// That there is no checkpoint yet to go on from.
+    pub fn from_the_start(&mut self) {
+        self.line(format_args!("  resumed   from the start: the run was ended before its first checkpoint"));
+    }
+
     /// The head of a stage's table.
     pub fn stage(&mut self, number: usize, count: usize, plan: &Plan) {
         self.line(format_args!(""));
@@ -151,7 +162,7 @@ impl Screen {
     }
 
     /// How it ended.
-    pub fn footer(&mut self, summary: &Summary, folder: &std::path::Path) {
+    pub fn footer(&mut self, status: Status, summary: &Summary, folder: &std::path::Path) {
         let share = |x: Option<f64>| x.map_or("-".to_owned(), |x| format!("{x:.4}"));
         self.line(format_args!(""));
         self.line(format_args!("status     {} - {}", summary.status, summary.message));
@@ -181,11 +192,13 @@ impl Screen {
         self.line(format_args!(
             "exchange   {encode:.2} s encoding, {decode:.2} s decoding, {wait:.2} s waiting, over all ranks"
         ));
+        let result = match status {
+            Status::Interrupted(_) => format!("go on with: pdadmm-g train --resume {}", folder.display()),
+            _ => format!("model in {}", folder.join("model.h5").display()),
+        };
         self.line(format_args!(
-            "seconds    {:.2} in all, {:.2} training; model in {}",
-            summary.seconds.total,
-            summary.seconds.train,
-            folder.join("model.h5").display()
+            "seconds    {:.2} in all, {:.2} training; {result}",
+            summary.seconds.total, summary.seconds.train,
         ));
     }
 }

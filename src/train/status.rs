@@ -1,6 +1,7 @@
 //! How a run ended.
 
 use super::output::Summary;
+use super::stopping::StopCause;
 use crate::admm::iteration::Variable;
 
 /// How a run ended.
@@ -19,6 +20,8 @@ pub enum Status {
         /// The iteration, over all stages.
         iteration: u64,
     },
+    /// The run was stopped between two iterations, with a checkpoint to go on from.
+    Interrupted(StopCause),
 }
 
 impl Status {
@@ -28,6 +31,7 @@ impl Status {
             Status::Finished => "finished",
             Status::Converged => "converged",
             Status::Diverged { .. } => "diverged",
+            Status::Interrupted(_) => "interrupted",
         }
     }
 
@@ -36,6 +40,7 @@ impl Status {
         match self {
             Status::Finished | Status::Converged => 0,
             Status::Diverged { .. } => 4,
+            Status::Interrupted(_) => 75,
         }
     }
 
@@ -44,6 +49,12 @@ impl Status {
         match self {
             Status::Finished => "all iterations done".to_owned(),
             Status::Converged => "both residuals met their tolerances".to_owned(),
+            Status::Interrupted(StopCause::Signal) => {
+                "told to stop by a signal; train --resume goes on from the checkpoint".to_owned()
+            }
+            Status::Interrupted(StopCause::Time) => {
+                "--max-time is over; train --resume goes on from the checkpoint".to_owned()
+            }
             Status::Diverged { layer, variable, iteration } => format!(
                 "{} of layer {layer} is not finite in iteration {iteration}; try a smaller --nu-max, a larger --mu, \
                  or --precision f64",
