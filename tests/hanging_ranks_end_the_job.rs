@@ -47,7 +47,7 @@ fn the_silent_rank_is_named() {
         let ended = run.end(Duration::from_secs(60));
         let what = format!("rank {silent} of stages {stages}: {ended:?}");
         assert!(!ended.status.success(), "{what}");
-        // The neighbour or, where it waits for a sum first, whoever waits says so.
+        // A neighbour knows; who waits for a sum over all ranks asks them first.
         assert!(ended.stderr.contains("nothing after 2"), "{what}");
         assert!(ended.stderr.contains(&format!("rank {silent} is silent, slow or dead")), "{what}");
         assert!(has_checkpoint(&output), "{what}");

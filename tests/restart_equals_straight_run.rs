@@ -112,7 +112,7 @@ fn data(features: usize) -> (tempfile::TempDir, std::path::PathBuf) {
 const SMALL: &str = "--stages 2,4,6 --neurons 10 --iterations 8";
 
 /// Settings that keep different things: with 6 features (24 inputs) layer 1 has more nodes than inputs, with 40 fewer.
-const VARIANTS: [(usize, &str); 12] = [
+const VARIANTS: [(usize, &str); 11] = [
     (6, ""),
     (40, ""),
     (40, "--precision f64 --subproblem gradient"),
@@ -124,8 +124,35 @@ const VARIANTS: [(usize, &str); 12] = [
     (40, "--wire bf16 --mu-hidden 0.01"),
     (6, "--evaluate-every 3 --penalties fixed --nu 0.01"),
     (40, "--quantize pq --bits 3 --block-nodes 25 --evaluate-every 5"),
-    (6, "--tolerance 0.5,0.5 --subproblem exact --dropout 0"),
 ];
+
+/// Stages that end when their tolerances are met: after six iterations of eight with these.
+#[test]
+fn stopped_at_every_iteration_of_stages_that_converge() {
+    let (_scratch, data) = data(6);
+    let flags = format!("{SMALL} --tolerance 1,1 --subproblem exact");
+    let scratch = tempfile::tempdir().unwrap();
+    let straight = scratch.path().join("straight");
+    let settings = |output: &Path| {
+        let mut raw = parse(&flags);
+        (raw.data, raw.output) = (Some(data.clone()), Some(output.to_owned()));
+        raw
+    };
+    assert_eq!(part(settings(&straight), 2, false, None), Status::Converged);
+    let mut interrupted = 0;
+    for stop in 1..=24 {
+        let restarted = scratch.path().join(format!("restarted-{stop}"));
+        let mut status = part(settings(&restarted), 2, false, Some(stop));
+        if let Status::Interrupted(_) = status {
+            interrupted += 1;
+            let on = RawSettings { output: Some(restarted.clone()), ..RawSettings::default() };
+            status = part(on, 2, true, None);
+        }
+        assert_eq!(status, Status::Converged, "stopped in iteration {stop}");
+        hold(&straight, &restarted, true, &format!("stopped in iteration {stop}"));
+    }
+    assert!(interrupted > 5, "only {interrupted} were stopped");
+}
 
 #[test]
 fn stopped_once_in_any_stage_on_the_same_ranks() {

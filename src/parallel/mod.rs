@@ -18,6 +18,7 @@ mod mpi;
 mod mpi_requests;
 pub mod plan;
 pub mod redistribute;
+mod roll_call;
 mod single;
 mod threads;
 mod wait;

@@ -7,6 +7,11 @@ use std::time::{Duration, Instant};
 
 use super::communicator::{Communicator, Completed, Pending};
 use super::error::CommError;
+use super::roll_call::silent_ranks;
+
+/// How long the other ranks have to answer once a sum is late: they may have come to it a little later.
+const SHORTEST_ROLL_CALL: Duration = Duration::from_secs(1);
+const LONGEST_ROLL_CALL: Duration = Duration::from_secs(10);
 
 /// How [`wait`] waits, and how long it has waited so far.
 #[derive(Debug, Default)]
@@ -89,8 +94,13 @@ fn test_until(
         if policy.stop.as_ref().is_some_and(|flag| flag.load(Ordering::Relaxed)) {
             return Err(CommError::Stopped(pending.awaited()));
         }
-        if policy.deadline.is_some_and(|deadline| waited >= deadline) {
-            return Err(CommError::Deadline { awaited: pending.awaited(), seconds: waited.as_secs_f64() });
+        if let Some(deadline) = policy.deadline.filter(|&deadline| waited >= deadline) {
+            let (awaited, seconds) = (pending.awaited(), waited.as_secs_f64());
+            let silent = match awaited.peer {
+                Some(peer) => vec![peer],
+                None => silent_ranks(communicator, deadline.clamp(SHORTEST_ROLL_CALL, LONGEST_ROLL_CALL)),
+            };
+            return Err(CommError::Deadline { awaited, seconds, silent });
         }
     }
 }

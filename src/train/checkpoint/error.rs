@@ -12,8 +12,7 @@ use crate::storage::StorageError;
 pub enum CheckpointError {
     /// A file or folder could not be written.
     #[error(
-        "cannot write the checkpoint {path}: {source}; what was there before is untouched, and train --resume goes on \
-         from it"
+        "cannot write the checkpoint {path} (those before it are untouched, and train --resume goes on from them): {source}"
     )]
     Write {
         /// The file or folder.
@@ -23,8 +22,7 @@ pub enum CheckpointError {
     },
     /// The HDF5 library could not write a file.
     #[error(
-        "cannot write the checkpoint {path}: {source}; what was there before is untouched, and train --resume goes on \
-         from it"
+        "cannot write the checkpoint {path} (those before it are untouched, and train --resume goes on from them): {source}"
     )]
     Hdf5 {
         /// The file.
@@ -91,6 +89,20 @@ impl CheckpointError {
     pub(super) fn write(path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
         let path = path.to_owned();
         move |source| Self::Write { path, source }
+    }
+
+    /// An error of libhdf5 while writing `path`; where the operating system refused, that is what counts.
+    pub(super) fn hdf5(path: &Path) -> impl FnOnce(hdf5::Error) -> Self + use<> {
+        let path = path.to_owned();
+        move |source| {
+            let text = source.to_string();
+            let number =
+                text.split_once("errno = ").and_then(|(_, rest)| rest.split([',', ' ']).next()?.parse().ok());
+            match number {
+                Some(number) => Self::Write { path, source: io::Error::from_raw_os_error(number) },
+                None => Self::Hdf5 { path, source },
+            }
+        }
     }
 
     /// An error of the operating system while reading `path`.

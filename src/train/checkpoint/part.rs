@@ -52,7 +52,7 @@ impl<T: Real> Part<'_, T> {
     pub fn write(&self, path: &Path, rank: usize) -> Result<PartEntry, CheckpointError> {
         // Where the file cannot be made, the operating system says why better than libhdf5.
         let file = File::create(path).map_err(CheckpointError::write(path))?;
-        self.write_hdf5(path).map_err(|source| CheckpointError::Hdf5 { path: path.to_owned(), source })?;
+        self.write_hdf5(path).map_err(CheckpointError::hdf5(path))?;
         file.sync_all().map_err(CheckpointError::write(path))?;
         let (bytes, crc32) = checksum(path).map_err(CheckpointError::write(path))?;
         let index = |layer: Option<&Layer<T>>| layer.map_or(0, |layer| layer.index);
