@@ -111,9 +111,9 @@ impl CheckpointFolder {
         }
         fs::rename(&partial, &whole).map_err(CheckpointError::write(&whole))?;
         sync_folder(&self.parent)?;
-        for old in
-            Self::all(&self.parent)?.into_iter().filter(|old| old.iteration < self.iteration).skip(KEPT - 1)
-        {
+        // What cannot be removed does no harm.
+        let all = Self::all(&self.parent).unwrap_or_default();
+        for old in all.into_iter().filter(|old| old.iteration < self.iteration).skip(KEPT - 1) {
             remove(&old.path(), &old.named(REMOVED));
         }
         Ok(())
