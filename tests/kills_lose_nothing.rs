@@ -155,3 +155,39 @@ fn whatever_moment_it_is() {
     }
     println!("{figures:?}, {:.2} s to the end on average", figures.seconds_to_the_end / figures.kills as f64);
 }
+
+/// Checkpoints that rank 0's clock asks for: they come again and again, and the run goes on from the last.
+#[test]
+fn checkpoints_come_by_the_clock() {
+    if !running::is_possible() {
+        return;
+    }
+    let launcher = program::launcher();
+    let scratch = tempfile::tempdir().unwrap();
+    let (data, output) = (scratch.path().join("data.h5"), scratch.path().join("run"));
+    program::generate(&data, 200, 6, 3, 40);
+    let mut command = program::on_ranks(launcher.as_ref(), 2);
+    command.arg("train").arg("--data").arg(&data).arg("--output").arg(&output);
+    let long = "--stages 2,4 --neurons 8 --iterations 2000000 --checkpoint-every 1s";
+    let mut run = Running::start(command.args(long.split_whitespace()));
+    let checkpoints = || {
+        let entries = std::fs::read_dir(&output).into_iter().flatten().flatten();
+        let names = entries.map(|entry| entry.file_name().into_string().unwrap());
+        names.filter(|name| name.starts_with("checkpoint-") && !name.contains('.')).collect::<Vec<_>>()
+    };
+    let mut seen = std::collections::BTreeSet::new();
+    let enough = run.wait_until(|_| {
+        seen.extend(checkpoints());
+        seen.len() >= 4
+    });
+    assert!(enough, "only {seen:?}");
+    assert!(checkpoints().len() <= 3, "old ones stay: {:?}", checkpoints());
+    let rows = program::column(&output, "iteration").len();
+    assert!(seen.len() * 10 < rows, "{} checkpoints in {rows} iterations are not one a second", seen.len());
+    signal("KILL", *run.ranks().values().next().unwrap());
+    run.end(LIMIT);
+    let mut resume = program::on_ranks(launcher.as_ref(), 2);
+    let outcome = program::run(resume.arg("train").arg("--resume").arg(&output).args(["--max-time", "1s"]));
+    assert_eq!(outcome.status.unwrap().code(), Some(75), "{outcome:?}");
+    assert!(outcome.stdout.contains("  resumed   from "), "{outcome:?}");
+}
