@@ -97,7 +97,13 @@ fn kill_once(
     println!(
         "rank {victim} killed, a checkpoint being written: {is_writing}; the job ended {took:.1?} later"
     );
-    let is_named = ended.stderr.contains(&format!("rank {victim}"));
+    // MPICH names the process, and the file of the lock says which rank that is.
+    let processes = std::fs::read_to_string(output.join(".lock")).unwrap_or_default();
+    let by_number = ranks.get(&victim).is_some_and(|pid| {
+        (ended.stdout.contains(&format!("PID {pid} ")) || ended.stderr.contains(&format!("PID {pid} ")))
+            && processes.contains(&format!("rank {victim}: process {pid} on "))
+    });
+    let is_named = by_number || ended.stderr.contains(&format!("rank {victim}"));
     figures.rank_named += usize::from(is_named);
     assert!(is_named || launcher.flavour != program::Flavour::OpenMpi, "rank {victim}: {ended:?}");
     assert!(ended.code() != Some(75), "{ended:?}");

@@ -22,7 +22,7 @@ use crate::linalg::{NodeBlocks, Real, Workers};
 use crate::parallel::exchange::Exchange;
 use crate::parallel::plan::{ONE_SHARD, Plan, StageShape, check_ranks, plan};
 use crate::parallel::redistribute::{Holding, redistribute};
-use crate::parallel::{Communicator, WaitPolicy, agree, broadcast, hosts};
+use crate::parallel::{Communicator, WaitPolicy, agree, broadcast, gather_to_root, hosts};
 use crate::settings::{RawSettings, Settings};
 
 /// How a run writes, what it may replace, and what may stop it.
@@ -241,6 +241,13 @@ impl<'a, T: Real> Run<'a, T> {
         first: Option<LayerWeights<T>>,
         mut restored: Option<RunState<T>>,
     ) -> Result<Outcome, TrainError> {
+        let (rank, host) = (self.communicator.rank(), self.communicator.host_name());
+        let own = format!("rank {rank}: process {} on {host}\n", std::process::id());
+        let processes = gather_to_root(self.communicator, self.policy, "processes", own.into_bytes())?;
+        if let (Some(folder), Some(processes)) = (&mut self.folder, processes) {
+            let text = |line: Vec<u8>| String::from_utf8_lossy(&line).into_owned();
+            folder.name_processes(&processes.into_iter().map(text).collect::<Vec<_>>());
+        }
         let mut held: Vec<LayerWeights<T>> = first.into_iter().collect();
         self.training = Instant::now();
         let mut before: Option<(Plan, StageShape, RunState<T>)> = None;

@@ -225,7 +225,7 @@ pub struct OutputFolder {
     path: PathBuf,
     history: Option<csv::Writer<File>>,
     /// Kept open: the operating system gives the lock back when the process ends, however it ends.
-    _lock: Option<File>,
+    lock: Option<File>,
 }
 
 impl OutputFolder {
@@ -279,7 +279,7 @@ impl OutputFolder {
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();
                 let _ = file.take(200).read_to_string(&mut holder);
-                let holder = match holder.trim() {
+                let holder = match holder.lines().next().unwrap_or_default() {
                     "" => "another process".to_owned(),
                     holder => holder.to_owned(),
                 };
@@ -293,7 +293,16 @@ impl OutputFolder {
                 None
             }
         };
-        Ok(Self { path: path.to_owned(), history: None, _lock: lock })
+        Ok(Self { path: path.to_owned(), history: None, lock })
+    }
+
+    /// Writes beside the lock which process each rank is: a launcher that reports a dead one by its number alone (MPICH)
+    /// leaves open which rank that was.
+    pub fn name_processes(&mut self, processes: &[String]) {
+        if let Some(lock) = &mut self.lock {
+            // A help for people, on which nothing depends.
+            let _ = lock.write_all(processes.concat().as_bytes());
+        }
     }
 
     /// Goes on with the run in a folder that is locked: cuts history.csv back to the iterations before `before`, or

@@ -136,6 +136,8 @@ impl<T: Real> Run<'_, T> {
         let Some(run) = plan.layers_of(self.communicator.rank()) else { return Ok(kept) };
         let first_shape = first.map_or((0, 0), |layer| weight_shape(&layer.weights));
         let lowest = (run.start() - 1).max(1);
+        let sums: Vec<f64> = manifest.sums.iter().map(|sum| sum.0).collect();
+        let is_evaluated = take_apart(shape.layers, &sums).scores.is_some();
         for entry in manifest.parts.iter().filter(|part| part.last >= lowest && part.first <= *run.end()) {
             let path = CheckpointFolder::part(folder, entry.rank);
             let file = PartFile::open::<T>(&path, entry, shape, &self.blocks, first_shape)?;
@@ -147,9 +149,15 @@ impl<T: Real> Run<'_, T> {
                     kept.boundaries.push((l, file.boundary(l)?));
                 }
             }
-            let incomplete = |layer: &KeptLayer<T>| manifest.best.is_some() && layer.best.is_none();
+            let incomplete = |layer: &KeptLayer<T>| {
+                manifest.best.is_some() && layer.best.is_none() || is_evaluated && layer.candidate.is_none()
+            };
             if kept.layers.iter().any(incomplete) {
-                return Err(CheckpointError::damaged(&path, "the weights of the best evaluation", "none"));
+                return Err(CheckpointError::damaged(
+                    &path,
+                    "the weights of the best and last evaluation",
+                    "none",
+                ));
             }
         }
         let mut codec = ExchangeState::default();
