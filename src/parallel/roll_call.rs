@@ -1,4 +1,4 @@
-//! Who does not answer, where a sum over all ranks does not come: only a neighbour knows whom it waits for.
+//! Who does not answer, where a message or a sum does not come: a neighbour that is late may itself wait for another.
 
 use std::time::{Duration, Instant};
 
@@ -6,8 +6,8 @@ use super::communicator::{Communicator, Completed, FIRST_RESERVED_TAG, Pending};
 
 const TAG: u16 = FIRST_RESERVED_TAG + 1;
 
-/// The ranks that send no sign of life within `patience`. All ranks that wait for the same sum call this when their
-/// deadlines pass; those that do not are stuck elsewhere, or dead.
+/// The ranks that send no sign of life within `patience`. All ranks that wait call this when their deadlines pass;
+/// those that do not are stuck, or dead.
 pub(super) fn silent_ranks(communicator: &dyn Communicator, patience: Duration) -> Vec<usize> {
     let own = communicator.rank();
     let others = (0..communicator.size()).filter(|&rank| rank != own);

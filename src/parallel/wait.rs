@@ -9,7 +9,7 @@ use super::communicator::{Communicator, Completed, Pending};
 use super::error::CommError;
 use super::roll_call::silent_ranks;
 
-/// How long the other ranks have to answer once a sum is late: they may have come to it a little later.
+/// How long the other ranks have to answer once something is late: they may have begun to wait a little later.
 const SHORTEST_ROLL_CALL: Duration = Duration::from_secs(1);
 const LONGEST_ROLL_CALL: Duration = Duration::from_secs(10);
 
@@ -96,10 +96,12 @@ fn test_until(
         }
         if let Some(deadline) = policy.deadline.filter(|&deadline| waited >= deadline) {
             let (awaited, seconds) = (pending.awaited(), waited.as_secs_f64());
-            let silent = match awaited.peer {
-                Some(peer) => vec![peer],
-                None => silent_ranks(communicator, deadline.clamp(SHORTEST_ROLL_CALL, LONGEST_ROLL_CALL)),
-            };
+            let mut silent =
+                silent_ranks(communicator, deadline.clamp(SHORTEST_ROLL_CALL, LONGEST_ROLL_CALL));
+            // A peer that answers is not to blame while another does not.
+            if let Some(peer) = awaited.peer.filter(|peer| silent.is_empty() || silent.contains(peer)) {
+                silent = vec![peer];
+            }
             return Err(CommError::Deadline { awaited, seconds, silent });
         }
     }
