@@ -12,7 +12,7 @@
 //! use pdadmm_g::dataset::generate::{GenerateSettings, generate};
 //! use pdadmm_g::parallel::SingleProcess;
 //! use pdadmm_g::settings::RawSettings;
-//! use pdadmm_g::train::{RunOptions, Screen, train};
+//! use pdadmm_g::train::{RunOptions, train};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let folder = tempfile::tempdir()?;
@@ -27,8 +27,7 @@
 //!     iterations: Some(30),
 //!     ..RawSettings::default()
 //! };
-//! let options = RunOptions { overwrite: false, screen: Screen::silent(), inspected: None };
-//! let outcome = train::<f64>(&settings.check()?, &SingleProcess, options)?;
+//! let outcome = train::<f64>(&settings.check()?, &SingleProcess, RunOptions::default())?;
 //!
 //! assert_eq!(outcome.summary.iterations, 60);
 //! assert!(outcome.summary.best.test > Some(0.5));

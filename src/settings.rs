@@ -1,6 +1,8 @@
 //! The settings of a training run: raw ones from flags and a TOML file, then checked ones.
 
 mod method;
+mod resumed;
+mod times;
 
 use std::path::{Path, PathBuf};
 
@@ -11,6 +13,9 @@ use thiserror::Error;
 use crate::admm::Subproblem;
 use crate::graph::{FeatureNorm, Operators};
 use crate::quantize::{Coding, Element, LevelSet, Spacing, Wire};
+
+pub use resumed::{differences, resumed};
+pub use times::{CheckpointEvery, MaxTime, TimeError};
 
 /// What is rounded to a level set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
@@ -185,6 +190,12 @@ pub struct RawSettings {
     /// Give up when a neighbour is silent for this many seconds, 0 = never [default: 3600]
     #[arg(long, value_name = "SECONDS", help_heading = "Run")]
     pub comm_timeout: Option<u64>,
+    /// Time or iterations between checkpoints, such as 10m or 200it [default: off, only at a stop]
+    #[arg(long, value_name = "TIME|Nit", help_heading = "Run")]
+    pub checkpoint_every: Option<CheckpointEvery>,
+    /// Stop after this time, such as 23h50m, with a checkpoint [default: off]
+    #[arg(long, value_name = "TIME", help_heading = "Run")]
+    pub max_time: Option<MaxTime>,
 }
 
 /// Settings that a run can start with; every value has been checked.
@@ -266,6 +277,10 @@ pub struct Settings {
     pub block_nodes: Option<usize>,
     /// Seconds of silence after which a rank gives up; 0 = never.
     pub comm_timeout: u64,
+    /// When checkpoints are written besides the one of a stop.
+    pub checkpoint_every: CheckpointEvery,
+    /// After how long the run stops by itself.
+    pub max_time: MaxTime,
 }
 
 /// Settings that no run can start with.
@@ -287,6 +302,22 @@ pub enum SettingsError {
     /// Two settings that contradict each other.
     #[error("{0}")]
     Contradiction(String),
+    /// There is nothing to go on with.
+    #[error("{folder} holds no run to go on with: there is no config.toml; start one with train --output")]
+    NoRun {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// Flags that would change the result of a run that goes on.
+    #[error(
+        "the run in {folder} has other settings: {changed}; leave these flags out, or start anew in another folder"
+    )]
+    Changed {
+        /// The folder.
+        folder: PathBuf,
+        /// The flags with both values.
+        changed: String,
+    },
     /// The file cannot be read.
     #[error("cannot read the settings in {path}: {source}")]
     Read {
@@ -377,6 +408,8 @@ impl RawSettings {
             threads,
             block_nodes,
             comm_timeout,
+            checkpoint_every,
+            max_time,
         )
     }
 
@@ -544,6 +577,8 @@ impl RawSettings {
                 Some(nodes) => Some(whole("block-nodes", nodes, 1, 1 << 40)?),
             },
             comm_timeout: self.comm_timeout.unwrap_or(3600),
+            checkpoint_every: self.checkpoint_every.unwrap_or_default(),
+            max_time: self.max_time.unwrap_or_default(),
         };
         let hidden_is_free = settings.mu_hidden == 0.0 && settings.layers > 2;
         if settings.seed.checked_add(settings.runs as u64 - 1).is_none() {
@@ -614,6 +649,8 @@ impl Settings {
             threads: Some(self.threads),
             block_nodes: self.block_nodes,
             comm_timeout: Some(self.comm_timeout),
+            checkpoint_every: is_admm.then_some(self.checkpoint_every),
+            max_time: is_admm.then_some(self.max_time),
         }
     }
 }

@@ -107,7 +107,7 @@ fn other_bytes_than_those_inspected_are_refused() {
         layers: Some(2),
         ..RawSettings::default()
     };
-    let options = RunOptions { overwrite: false, screen: Screen::silent(), inspected: Some(of_model) };
+    let options = RunOptions { inspected: Some(of_model), ..RunOptions::default() };
     let error = train::<f32>(&settings.check().unwrap(), &SingleProcess, options).unwrap_err();
     assert_eq!(i32::from(error.exit_code()), DATA);
     changed(error.to_string());

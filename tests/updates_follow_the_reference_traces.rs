@@ -82,6 +82,7 @@ impl Trace {
             boundaries: boundaries.collect(),
             labels: Some(labels),
             nodes,
+            below_is_current: false,
         };
         for i in 0..self.depth {
             let below = i.checked_sub(1).map(|i| &state.boundaries[i]);

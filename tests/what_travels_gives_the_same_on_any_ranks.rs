@@ -10,7 +10,7 @@ use pdadmm_g::parallel::ThreadCommunicator;
 use pdadmm_g::quantize::Wire;
 use pdadmm_g::settings::{Precision, Quantize, RawSettings};
 use pdadmm_g::train::output::Summary;
-use pdadmm_g::train::{RunOptions, Screen, train};
+use pdadmm_g::train::{RunOptions, train};
 
 /// A run on `ranks` threads: its summary and its history without traffic and seconds.
 fn run(folder: &Path, raw: &RawSettings, ranks: usize) -> (Summary, String) {
@@ -27,7 +27,7 @@ fn run(folder: &Path, raw: &RawSettings, ranks: usize) -> (Summary, String) {
     };
     let settings = raw.check().unwrap();
     let outcomes = ThreadCommunicator::run(ranks, |communicator| {
-        let options = RunOptions { overwrite: true, screen: Screen::silent(), inspected: None };
+        let options = RunOptions { overwrite: true, ..RunOptions::default() };
         match settings.precision {
             Precision::F32 => train::<f32>(&settings, communicator, options).unwrap(),
             Precision::F64 => train::<f64>(&settings, communicator, options).unwrap(),

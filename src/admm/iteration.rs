@@ -30,6 +30,9 @@ pub struct RankState<T> {
     pub labels: Option<Vec<Vec<usize>>>,
     /// Number of training nodes N.
     pub nodes: usize,
+    /// Whether the boundary with the rank below is at the end of the last iteration already: its q has come and its u
+    /// is updated, as after a checkpoint. Else both wait for the next iteration.
+    pub below_is_current: bool,
 }
 
 impl<T: Real> RankState<T> {
@@ -230,8 +233,8 @@ pub fn iterate<T: Real, N: Neighbours<T>>(
     let rank_below = state.has_rank_below();
     let scale = rules.previous.map_or(1.0, |previous| penalties.nu / previous.nu);
     if scale != 1.0 {
-        // The boundary below still waits for its q, and is scaled when its u has been updated.
-        let waiting = usize::from(rank_below);
+        // A boundary below that still waits for its q is scaled when its u has been updated.
+        let waiting = usize::from(rank_below && !state.below_is_current);
         state.boundaries[waiting..].iter_mut().for_each(|boundary| boundary.scale_u(scale));
     }
 
@@ -250,7 +253,7 @@ pub fn iterate<T: Real, N: Neighbours<T>>(
                 true => p::exact_begin(layer, workspace, workers),
                 false => p::gradient_begin(layer, workspace, workers),
             };
-            if i == 0 {
+            if i == 0 && !std::mem::take(&mut state.below_is_current) {
                 receive_q(boundary, rules, neighbours, workers, scale)?;
             }
             let step = match (levels, solve) {

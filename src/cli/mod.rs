@@ -2,6 +2,7 @@
 
 pub mod dataset;
 pub mod predict;
+mod signals;
 pub mod traffic;
 pub mod train;
 

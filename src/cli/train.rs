@@ -1,16 +1,19 @@
 //! `pdadmm-g train`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use clap::Args;
 
 use super::Failure;
+use super::signals::listen;
 use crate::error_chain;
 use crate::inspection::{FileKind, Findings};
 use crate::linalg::Real;
-use crate::parallel::{Communicator, WaitPolicy, agree};
-use crate::settings::{Precision, RawSettings, Settings, SettingsError};
-use crate::train::{RunOptions, Screen, TrainError, train, train_several};
+use crate::parallel::{Communicator, WaitPolicy, agree, broadcast};
+use crate::settings::{Method, Precision, RawSettings, Settings, SettingsError, resumed};
+use crate::train::{RunOptions, Screen, Status, TrainError, train, train_several};
 
 /// Arguments of `train`.
 #[derive(Debug, Args)]
@@ -21,6 +24,9 @@ pub struct TrainArguments {
     /// TOML file with settings under the names of their flags; flags win
     #[arg(long, value_name = "FILE.toml", help_heading = "Run")]
     pub config: Option<PathBuf>,
+    /// Go on with the run in this folder, from its newest checkpoint; settings that change the result stay its own
+    #[arg(long, value_name = "DIR", help_heading = "Run", conflicts_with_all = ["config", "overwrite"])]
+    pub resume: Option<PathBuf>,
     /// Replace the results of an earlier run in the output folder
     #[arg(long, help_heading = "Run")]
     pub overwrite: bool,
@@ -58,11 +64,31 @@ pub fn run(
     });
     let settings = checked.map_err(Failure::from)?;
     let inspected = findings.agree(communicator)?.into_iter().next();
-    let screen = match communicator.rank() == 0 && !arguments.quiet && !arguments.json {
+    let screen = match communicator.rank() == 0 && screen_is_on(arguments) {
         true => Screen::to(Box::new(std::io::stdout())),
         false => Screen::silent(),
     };
-    let options = RunOptions { overwrite: arguments.overwrite, screen, inspected };
+    if let Some(folder) = &arguments.resume
+        && let Some(code) = already_ended(folder, communicator, screen_is_on(arguments))?
+    {
+        return Ok(code);
+    }
+    // Backpropagation leaves no checkpoints: a signal ends it at once.
+    let flag = match settings.method {
+        Method::Admm => listen(communicator.rank()),
+        _ => Ok(Arc::default()),
+    };
+    let flag = agree(communicator, &WaitPolicy::new(), "signals", flag, |error| {
+        (1, format!("cannot listen to signals: {error}"))
+    });
+    let flag = flag.map_err(Failure::from)?;
+    let options = RunOptions {
+        overwrite: arguments.overwrite,
+        resume: arguments.resume.is_some(),
+        screen,
+        inspected,
+        stop: Box::new(move |_| flag.load(Ordering::SeqCst)),
+    };
     let trained = match settings.precision {
         Precision::F32 => train_as::<f32>(&settings, communicator, options),
         Precision::F64 => train_as::<f64>(&settings, communicator, options),
@@ -93,9 +119,50 @@ fn train_as<T: Real>(
     Ok((outcome.status.exit_code(), serde_json::to_string_pretty(&outcome.summary).unwrap_or_default()))
 }
 
+fn screen_is_on(arguments: &TrainArguments) -> bool {
+    !arguments.quiet && !arguments.json
+}
+
+/// The exit code of a run that has ended and needs nothing more; rank 0 says so. `None` where there is more to do.
+fn already_ended(
+    folder: &Path,
+    communicator: &dyn Communicator,
+    speaks: bool,
+) -> Result<Option<u8>, Failure> {
+    let own = match communicator.rank() {
+        0 => ended_with(&folder.join("summary.json")).map_or(Vec::new(), |(code, text)| {
+            if speaks {
+                use std::io::Write;
+                let folder = folder.display();
+                let _ = writeln!(std::io::stdout(), "nothing to go on with: the run in {folder} has {text}");
+            }
+            vec![code]
+        }),
+        _ => Vec::new(),
+    };
+    let code = broadcast(communicator, &WaitPolicy::new(), "how the run ended", 0, own);
+    code.map(|code| code.first().copied()).map_err(|error| Failure {
+        message: error_chain(&error),
+        exit_code: 1,
+        is_joint: false,
+    })
+}
+
+/// What a summary says of a run that ended by itself: exit code and words.
+fn ended_with(summary: &Path) -> Option<(u8, String)> {
+    let text = std::fs::read_to_string(summary).ok()?;
+    let summary: serde_json::Value = serde_json::from_str(&text).ok()?;
+    let status = summary.get("status")?.as_str()?;
+    let code = Status::code_of_ended(status)?;
+    Some((code, format!("{status}: {}", summary.get("message")?.as_str()?)))
+}
+
 /// The settings of flags and file, checked.
 fn checked_settings(arguments: &TrainArguments) -> Result<Settings, SettingsError> {
     let flags = arguments.settings.clone();
+    if let Some(folder) = &arguments.resume {
+        return resumed(folder, flags);
+    }
     let raw = match &arguments.config {
         None => flags,
         Some(path) => flags.over(RawSettings::from_file(path)?),

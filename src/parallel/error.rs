@@ -43,19 +43,33 @@ impl fmt::Display for Awaited {
     }
 }
 
+/// Who may be to blame: a few of them by number.
+fn suspects(silent: &[usize]) -> String {
+    const NAMED: usize = 8;
+    let numbers: Vec<String> = silent.iter().take(NAMED).map(ToString::to_string).collect();
+    let more =
+        if silent.len() > NAMED { format!(" and {} more", silent.len() - NAMED) } else { String::new() };
+    match silent {
+        [] => String::new(),
+        [rank] => format!("; rank {rank} is silent, slow or dead"),
+        _ => format!("; ranks {}{more} are silent, slow or dead", numbers.join(", ")),
+    }
+}
+
 /// An error of the communication between ranks.
 #[derive(Debug, thiserror::Error)]
 pub enum CommError {
     /// Nothing came within the limit.
     #[error(
-        "{awaited}: nothing after {seconds:.1} s{}",
-        .awaited.peer.map_or(String::new(), |peer| format!("; rank {peer} is silent, slow or dead"))
+        "{awaited}: nothing after {seconds:.1} s{}", suspects(.silent)
     )]
     Deadline {
         /// What was awaited.
         awaited: Awaited,
         /// How long.
         seconds: f64,
+        /// Who did not answer, as far as is known.
+        silent: Vec<usize>,
     },
     /// The flag of the wait policy was raised while waiting.
     #[error("{0}: gave up because this process was told to stop")]

@@ -82,7 +82,8 @@ struct Streams {
     received_q: Vec<Stream>,
 }
 
-/// What a rank keeps of the messages so far as plain data, by block; empty where nothing is on a level set.
+/// What a rank keeps of the messages so far as plain data, by block; empty where nothing is on a level set or nothing
+/// has been sent over this boundary.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ExchangeState {
     /// p to the rank below.
@@ -107,7 +108,9 @@ pub struct Exchange<'a> {
     /// How what is on no level set travels; `None`: as it is.
     wire: Option<Wire>,
     coding: Coding,
-    streams: Option<Streams>,
+    streams: Streams,
+    /// Whether the streams of this stage have been started.
+    streams_run: bool,
     sends: Vec<Pending>,
     awaited_p: VecDeque<Pending>,
     awaited_q: VecDeque<Pending>,
@@ -154,7 +157,8 @@ impl<'a> Exchange<'a> {
             levels: Default::default(),
             wire: None,
             coding: Coding::default(),
-            streams: None,
+            streams: Streams::default(),
+            streams_run: false,
             sends: Vec::new(),
             awaited_p: VecDeque::new(),
             awaited_q: VecDeque::new(),
@@ -181,21 +185,23 @@ impl<'a> Exchange<'a> {
     /// Starts a stage after `iteration` iterations: the ranks that hold the layers below and above this rank's.
     pub fn begin_stage(&mut self, below: Option<usize>, above: Option<usize>, iteration: u64) {
         (self.below, self.above, self.iteration) = (below, above, iteration);
-        self.streams = None;
+        (self.streams, self.streams_run) = (Streams::default(), false);
     }
 
     /// What the codecs of this rank keep, for a checkpoint between two iterations.
     pub fn state(&self) -> ExchangeState {
         let plain = |streams: &[Stream]| streams.iter().map(Stream::state).collect();
-        self.streams.as_ref().map_or_else(ExchangeState::default, |streams| ExchangeState {
-            sent_p: plain(&streams.sent_p),
-            sent_q: plain(&streams.sent_q),
-            received_p: plain(&streams.received_p),
-            received_q: plain(&streams.received_q),
-        })
+        let Streams { sent_p, sent_q, received_p, received_q } = &self.streams;
+        ExchangeState {
+            sent_p: plain(sent_p),
+            sent_q: plain(sent_q),
+            received_p: plain(received_p),
+            received_q: plain(received_q),
+        }
     }
 
-    /// Goes on from [`Exchange::state`], after [`Exchange::begin_stage`].
+    /// Goes on from [`Exchange::state`], after [`Exchange::begin_stage`]. Where it has nothing for a boundary, the
+    /// streams start from the p and q that both sides hold when the next iteration begins.
     ///
     /// # Errors
     /// The state contradicts itself.
@@ -204,12 +210,12 @@ impl<'a> Exchange<'a> {
             let stream = |state| Ok(Stream::from_state(state)?.with_coding(self.coding));
             states.into_iter().map(stream).collect()
         };
-        self.streams = Some(Streams {
+        self.streams = Streams {
             sent_p: streams(state.sent_p)?,
             sent_q: streams(state.sent_q)?,
             received_p: streams(state.received_p)?,
             received_q: streams(state.received_q)?,
-        });
+        };
         Ok(())
     }
 
@@ -233,15 +239,19 @@ impl<'a> Exchange<'a> {
             p: p_levels.map(<[LevelSet]>::to_vec),
             q: q_levels.map(<[LevelSet]>::to_vec),
         };
-        if self.streams.is_none() {
+        if !std::mem::replace(&mut self.streams_run, true) {
             let below = below.filter(|_| self.below.is_some());
             let above = above.filter(|_| self.above.is_some());
-            self.streams = Some(Streams {
-                sent_p: start(self.coding, below, p_levels, |block| &block.p),
-                sent_q: start(self.coding, above, q_levels, |block| &block.q),
-                received_p: start(self.coding, above, p_levels, |block| &block.p),
-                received_q: start(self.coding, below, q_levels, |block| &block.q),
-            });
+            let begin = |streams: &mut Vec<Stream>, started: Vec<Stream>| {
+                if streams.len() != started.len() {
+                    *streams = started;
+                }
+            };
+            let Streams { sent_p, sent_q, received_p, received_q } = &mut self.streams;
+            begin(sent_p, start(self.coding, below, p_levels, |block| &block.p));
+            begin(sent_q, start(self.coding, above, q_levels, |block| &block.q));
+            begin(received_p, start(self.coding, above, p_levels, |block| &block.p));
+            begin(received_q, start(self.coding, below, q_levels, |block| &block.q));
         }
         if let (Some(rank), Some(boundary)) = (self.above, above) {
             for block in &boundary.blocks {
@@ -352,11 +362,11 @@ impl<'a> Exchange<'a> {
         let header = Self::header(kind, l, block, self.iteration, values);
         let mut message = self.spare.pop().unwrap_or_default();
         let levels = self.levels_of(kind, l, self.iteration);
-        let streams = self.streams.as_mut().map(|streams| match kind {
-            Kind::P => &mut streams.sent_p,
-            _ => &mut streams.sent_q,
-        });
-        let encoded = match (levels, streams.and_then(|streams| streams.get_mut(block))) {
+        let streams = match kind {
+            Kind::P => &mut self.streams.sent_p,
+            _ => &mut self.streams.sent_q,
+        };
+        let encoded = match (levels, streams.get_mut(block)) {
             (Some(levels), Some(stream)) => {
                 stream.encode(&header, &levels, flat(values), &mut self.scratch, &mut message).map(|_| ())
             }
@@ -388,11 +398,11 @@ impl<'a> Exchange<'a> {
         let expected = Self::header(kind, l, block, iteration, out);
         let rank = self.communicator.rank();
         let levels = self.levels_of(kind, l, iteration);
-        let streams = self.streams.as_mut().map(|streams| match kind {
-            Kind::P => &mut streams.received_p,
-            _ => &mut streams.received_q,
-        });
-        let decoded = match (levels, streams.and_then(|streams| streams.get_mut(block))) {
+        let streams = match kind {
+            Kind::P => &mut self.streams.received_p,
+            _ => &mut self.streams.received_q,
+        };
+        let decoded = match (levels, streams.get_mut(block)) {
             (Some(levels), Some(stream)) => {
                 stream.decode(&message, &expected, &levels, flat_mut(out), &mut self.scratch).map(|_| ())
             }

@@ -19,6 +19,7 @@ mod mpi_requests;
 pub mod node_blocks;
 pub mod plan;
 pub mod redistribute;
+mod roll_call;
 mod single;
 mod threads;
 mod wait;
@@ -30,6 +31,7 @@ pub use launcher::check_launcher;
 #[cfg(feature = "mpi")]
 pub use mpi::{MpiCommunicator, install_panic_hook, mpi_library};
 pub use single::SingleProcess;
+pub(crate) use single::local_host_name;
 pub use threads::ThreadCommunicator;
 pub use wait::{WaitPolicy, wait, wait_bytes, wait_sum};
 

@@ -60,7 +60,7 @@ impl Communicator for SingleProcess {
 }
 
 /// The machine's name as the system tells it; "localhost" where it does not.
-pub(super) fn local_host_name() -> String {
+pub(crate) fn local_host_name() -> String {
     let from_system = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
     let name = from_system.or_else(|| std::env::var("HOSTNAME").ok()).unwrap_or_default();
     match name.trim() {

@@ -238,7 +238,14 @@ impl Communicator for ThreadCommunicator {
 
     fn test(&self, pending: &mut Pending) -> Result<Option<Completed>, CommError> {
         let awaited = pending.awaited;
-        let State::Thread(request) = &mut pending.state else { return Err(CommError::NotPending(awaited)) };
+        let request = match &mut pending.state {
+            State::Thread(request) => request,
+            State::Ready(completed) => {
+                return completed.take().map(Some).ok_or(CommError::NotPending(awaited));
+            }
+            #[cfg(feature = "mpi")]
+            State::Mpi(_) => return Err(CommError::NotPending(awaited)),
+        };
         let completed = match request {
             ThreadRequest::Send { taken, bytes } => {
                 let ended = awaited.peer.filter(|&peer| self.ended(peer));

@@ -7,6 +7,11 @@ use std::time::{Duration, Instant};
 
 use super::communicator::{Communicator, Completed, Pending};
 use super::error::CommError;
+use super::roll_call::silent_ranks;
+
+/// How long the other ranks have to answer once something is late: they may have begun to wait a little later.
+const SHORTEST_ROLL_CALL: Duration = Duration::from_secs(1);
+const LONGEST_ROLL_CALL: Duration = Duration::from_secs(10);
 
 /// How [`wait`] waits, and how long it has waited so far.
 #[derive(Debug, Default)]
@@ -89,8 +94,15 @@ fn test_until(
         if policy.stop.as_ref().is_some_and(|flag| flag.load(Ordering::Relaxed)) {
             return Err(CommError::Stopped(pending.awaited()));
         }
-        if policy.deadline.is_some_and(|deadline| waited >= deadline) {
-            return Err(CommError::Deadline { awaited: pending.awaited(), seconds: waited.as_secs_f64() });
+        if let Some(deadline) = policy.deadline.filter(|&deadline| waited >= deadline) {
+            let (awaited, seconds) = (pending.awaited(), waited.as_secs_f64());
+            let mut silent =
+                silent_ranks(communicator, deadline.clamp(SHORTEST_ROLL_CALL, LONGEST_ROLL_CALL));
+            // A peer that answers is not to blame while another does not.
+            if let Some(peer) = awaited.peer.filter(|peer| silent.is_empty() || silent.contains(peer)) {
+                silent = vec![peer];
+            }
+            return Err(CommError::Deadline { awaited, seconds, silent });
         }
     }
 }

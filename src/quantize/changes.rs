@@ -31,7 +31,7 @@ impl Default for Model {
 
 impl Model {
     /// Numbers that [`Model::to_words`] gives.
-    const WORDS: usize = 2 * (4 * NUMBER_CHANCES + 2);
+    pub const WORDS: usize = 2 * (4 * NUMBER_CHANCES + 2);
 
     /// As plain data.
     pub fn to_words(&self) -> Vec<u16> {

@@ -59,6 +59,13 @@ pub struct CodecState {
     pub model: Vec<u16>,
 }
 
+impl CodecState {
+    /// Length of `model`.
+    pub fn model_len() -> usize {
+        Model::WORDS
+    }
+}
+
 /// Buffers that all streams of a rank share.
 #[derive(Debug, Default)]
 pub struct Scratch {

@@ -22,6 +22,16 @@ impl PowerRange {
         Self { exponent: exponent_above(peak) }
     }
 
+    /// e of H = 2^e.
+    pub fn exponent(self) -> i32 {
+        self.exponent
+    }
+
+    /// The range [0, 2^`exponent`); `None` where no range gets there.
+    pub fn of_exponent(exponent: i32) -> Option<Self> {
+        (-EXTREME..=EXTREME).contains(&exponent).then_some(Self { exponent })
+    }
+
     /// The range after an iteration whose largest value was `peak`.
     pub fn follow(self, peak: f64) -> Self {
         let wanted = exponent_above(peak);

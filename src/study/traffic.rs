@@ -17,7 +17,7 @@ use crate::quantize::{Coding, Wire};
 use crate::report::scatter::{PlotError, Point, ScatterPlot, Series};
 use crate::settings::{Precision, Quantize, RawSettings, Settings, SettingsError};
 use crate::train::output::Summary;
-use crate::train::{RunOptions, Screen, TrainError, train};
+use crate::train::{RunOptions, TrainError, train};
 
 /// The files of a study.
 const FILES: [&str; 2] = ["traffic.csv", "traffic.svg"];
@@ -97,6 +97,9 @@ impl Way {
     }
 }
 
+/// Inspects a file and gives its checksum.
+pub type Inspect = fn(&Path) -> Result<String, InspectionError>;
+
 /// What to run.
 #[derive(Debug)]
 pub struct TrafficStudy {
@@ -109,7 +112,7 @@ pub struct TrafficStudy {
     /// Ways to send.
     pub ways: Vec<Way>,
     /// Inspects the data set before the first run and gives its checksum; `None` trusts it.
-    pub inspect: Option<fn(&Path) -> Result<String, InspectionError>>,
+    pub inspect: Option<Inspect>,
     /// Replace an earlier study.
     pub overwrite: bool,
 }
@@ -281,7 +284,7 @@ fn settings(
 fn train_once(way: Way, settings: &Settings, inspected: Option<&str>) -> Result<Summary, StudyError> {
     let outcomes = ThreadCommunicator::run(settings.layers, |communicator| {
         let inspected = inspected.map(str::to_owned);
-        let options = RunOptions { overwrite: true, screen: Screen::silent(), inspected };
+        let options = RunOptions { overwrite: true, inspected, ..RunOptions::default() };
         match settings.precision {
             Precision::F32 => train::<f32>(settings, communicator, options),
             Precision::F64 => train::<f64>(settings, communicator, options),

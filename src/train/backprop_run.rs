@@ -336,7 +336,7 @@ impl<T: Real> BackpropRun<'_, T> {
         };
         let written = self.folder.as_ref().map_or(Ok(()), |folder| folder.write_summary(&summary));
         agree(communicator, policy, "summary", written.map_err(SetUpError::from), SetUpError::describe)?;
-        self.screen.footer(&summary, &settings.output);
+        self.screen.footer(status, &summary, &settings.output);
         Ok(Outcome { status, summary })
     }
 

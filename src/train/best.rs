@@ -63,6 +63,16 @@ impl<T: Real> BestTracker<T> {
         }
     }
 
+    /// The tracker with these weights of the best evaluation, and those of the one whose result is under way.
+    pub fn holding(best: Option<(Evaluation, Vec<Snapshot<T>>)>, candidate: Vec<Snapshot<T>>) -> Self {
+        Self { best, candidate }
+    }
+
+    /// This rank's weights in the evaluation whose result is under way; stale where there is none.
+    pub fn candidate(&self) -> &[Snapshot<T>] {
+        &self.candidate
+    }
+
     /// The best evaluation and this rank's weights in it.
     pub fn best(&self) -> Option<(&Evaluation, &[Snapshot<T>])> {
         self.best.as_ref().map(|(evaluation, weights)| (evaluation, weights.as_slice()))

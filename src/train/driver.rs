@@ -13,6 +13,7 @@ use super::problem::Problem;
 use super::screen::Screen;
 use super::state::{RUN_STATE_VERSION, RunState};
 use super::status::{Outcome, Status};
+use super::stopping::{Clock, StopSignal};
 use crate::admm::Workspace;
 use crate::admm::deepen::{LayerWeights, random_first_weights};
 use crate::admm::penalties::WeightPenalty;
@@ -22,17 +23,34 @@ use crate::linalg::{NodeBlocks, Real, Workers};
 use crate::parallel::exchange::Exchange;
 use crate::parallel::plan::{ONE_SHARD, Plan, StageShape, check_ranks, plan};
 use crate::parallel::redistribute::{Holding, redistribute};
-use crate::parallel::{Communicator, WaitPolicy, agree, broadcast, hosts};
-use crate::settings::{Method, Settings};
+use crate::parallel::{Communicator, WaitPolicy, agree, broadcast, gather_to_root, hosts};
+use crate::settings::{Method, RawSettings, Settings};
 
-/// How a run writes and what it may replace.
+/// How a run writes, what it may replace, and what may stop it.
 pub struct RunOptions {
     /// Replace an earlier run in the folder.
     pub overwrite: bool,
+    /// Go on with the run in the folder, from its newest checkpoint.
+    pub resume: bool,
     /// Where lines go on rank 0.
     pub screen: Screen,
     /// Checksum of the data set file as it was inspected ([`crate::inspection`]); other bytes are refused.
     pub inspected: Option<String>,
+    /// Whether this rank has been told to stop.
+    pub stop: StopSignal,
+}
+
+impl Default for RunOptions {
+    /// A new run that replaces none, prints nothing, trusts the data set file and is not stopped.
+    fn default() -> Self {
+        Self {
+            overwrite: false,
+            resume: false,
+            screen: Screen::silent(),
+            inspected: None,
+            stop: Box::new(|_| false),
+        }
+    }
 }
 
 /// Trains a network as `settings` say and writes the results to their folder; every rank calls this.
@@ -74,9 +92,13 @@ pub(super) fn train_one<T: Real>(
         return train_by_backprop(job, rule, nodes, RunOptions { screen, ..options });
     }
     let mut run = Run::<T>::new(settings, communicator, &policy, &problem, workers, screen, start);
+    run.stop = options.stop;
+    if options.resume {
+        return run.resume();
+    }
     let first = run.first_layer()?;
-    run.open_folder(options.overwrite)?;
-    run.all_stages(first)
+    run.open_folder(|used| OutputFolder::create(&settings.output, options.overwrite, used))?;
+    run.all_stages(first, None)
 }
 
 /// Whether this rank runs the same program with the same settings on the same data as rank 0; names what differs.
@@ -169,6 +191,11 @@ pub(super) struct Run<'a, T> {
     pub column_scale: Vec<T>,
     pub slots: Vec<f64>,
     pub output_failed: Option<OutputError>,
+    pub stop: StopSignal,
+    pub clock: Clock,
+    /// Seconds that the run took before this process: training, encoding, decoding, waiting. The last three only on
+    /// rank 0, for all ranks.
+    pub seconds_before: [f64; 4],
     pub start: Instant,
     pub training: Instant,
 }
@@ -203,12 +230,25 @@ impl<'a, T: Real> Run<'a, T> {
             column_scale: Vec::new(),
             slots: Vec::new(),
             output_failed: None,
+            stop: Box::new(|_| false),
+            clock: Clock::new(settings, start, communicator.rank()),
+            seconds_before: [0.0; 4],
             start,
             training: start,
         }
     }
 
-    fn shape(&self, layers: usize) -> StageShape {
+    /// Seconds of the whole run so far: training, and this rank's encoding, decoding and waiting.
+    pub(super) fn seconds_so_far(&self) -> [f64; 4] {
+        let mut seconds = self.seconds_before;
+        seconds[0] += self.training.elapsed().as_secs_f64();
+        seconds[1] += self.exchange.seconds.encode;
+        seconds[2] += self.exchange.seconds.decode;
+        seconds[3] += self.policy.seconds_waited();
+        seconds
+    }
+
+    pub(super) fn shape(&self, layers: usize) -> StageShape {
         StageShape {
             layers,
             neurons: self.settings.neurons,
@@ -226,29 +266,71 @@ impl<'a, T: Real> Run<'a, T> {
         Ok(agree(self.communicator, self.policy, "features", built, SetUpError::describe)?)
     }
 
-    /// As [`Job::open_folder`].
-    fn open_folder(&mut self, overwrite: bool) -> Result<(), TrainError> {
-        let Self { settings, communicator, policy, problem, start, .. } = *self;
-        let job = Job { settings, communicator, policy, problem, workers: &self.workers, start };
-        self.folder = job.open_folder(overwrite)?;
+    /// Makes the output folder once all data have been read: wrong data replace no earlier run.
+    fn open_folder(
+        &mut self,
+        open: impl FnOnce(&RawSettings) -> Result<OutputFolder, OutputError>,
+    ) -> Result<(), TrainError> {
+        let folder = match self.communicator.rank() {
+            0 => open(&self.settings.spelled_out(&self.problem.split)).map(Some).map_err(SetUpError::from),
+            _ => Ok(None),
+        };
+        self.folder = agree(self.communicator, self.policy, "output folder", folder, SetUpError::describe)?;
         Ok(())
     }
 
-    fn all_stages(&mut self, first: Option<LayerWeights<T>>) -> Result<Outcome, TrainError> {
+    /// Goes on from the newest checkpoint, or from the start where the run came to none.
+    fn resume(&mut self) -> Result<Outcome, TrainError> {
+        let settings = self.settings;
+        // Locked first: another process may still be at it.
+        self.open_folder(|_| OutputFolder::lock(&settings.output))?;
+        let mut first = self.first_layer()?;
+        let restored = self.restore(&mut first)?;
+        let lock = self.folder.take();
+        let before = restored.as_ref().map(|state| state.iteration);
+        self.open_folder(|used| match lock {
+            Some(lock) => lock.go_on(before, used),
+            None => OutputFolder::lock(&settings.output),
+        })?;
+        if before.is_none() {
+            self.screen.from_the_start();
+        }
+        self.all_stages(first, restored)
+    }
+
+    /// All stages, or those from the one that `restored` is in.
+    fn all_stages(
+        &mut self,
+        first: Option<LayerWeights<T>>,
+        mut restored: Option<RunState<T>>,
+    ) -> Result<Outcome, TrainError> {
+        let (rank, host) = (self.communicator.rank(), self.communicator.host_name());
+        let own = format!("rank {rank}: process {} on {host}\n", std::process::id());
+        let processes = gather_to_root(self.communicator, self.policy, "processes", own.into_bytes())?;
+        if let (Some(folder), Some(processes)) = (&mut self.folder, processes) {
+            let text = |line: Vec<u8>| String::from_utf8_lossy(&line).into_owned();
+            folder.name_processes(&processes.into_iter().map(text).collect::<Vec<_>>());
+        }
         let mut held: Vec<LayerWeights<T>> = first.into_iter().collect();
         self.training = Instant::now();
         let mut before: Option<(Plan, StageShape, RunState<T>)> = None;
         let stages = self.settings.stages.clone();
-        for (number, &layers) in stages.iter().enumerate() {
+        let done = restored.as_ref().map_or(0, |state| state.stage - 1);
+        for (number, &layers) in stages.iter().enumerate().skip(done) {
             let shape = self.shape(layers);
             let plan = plan(&shape, self.communicator.size(), ONE_SHARD);
-            let old = before.as_ref().map(|(plan, stage, _)| Holding { plan, stage });
             let new = Holding { plan: &plan, stage: &shape };
-            held = redistribute(self.communicator, self.policy, held, old, new, self.settings.seed)?;
             self.screen.stage(number + 1, stages.len(), &plan);
-            let (status, mut state) =
-                self.stage(number + 1, held, &plan, &shape, before.as_ref().map(|before| &before.2))?;
-            if matches!(status, Status::Diverged { .. }) || number + 1 == stages.len() {
+            let (status, mut state) = match restored.take() {
+                Some(state) => self.iterations(state, &shape)?,
+                None => {
+                    let old = before.as_ref().map(|(plan, stage, _)| Holding { plan, stage });
+                    held = redistribute(self.communicator, self.policy, held, old, new, self.settings.seed)?;
+                    self.stage(number + 1, held, &plan, &shape, before.as_ref().map(|before| &before.2))?
+                }
+            };
+            let ends_here = matches!(status, Status::Diverged { .. } | Status::Interrupted(_));
+            if ends_here || number + 1 == stages.len() {
                 return self.finish(status, state, new);
             }
             held = std::mem::take(&mut state.network.layers)

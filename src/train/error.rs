@@ -2,6 +2,7 @@
 
 use thiserror::Error;
 
+use super::checkpoint::CheckpointError;
 use super::output::OutputError;
 use crate::dataset::DatasetError;
 use crate::error_chain;
@@ -51,6 +52,10 @@ pub(super) enum SetUpError {
     Threads { threads: usize, source: rayon::ThreadPoolBuildError },
     #[error("{}", error_chain(.0))]
     Model(#[from] ModelError),
+    #[error("{}", error_chain(.0))]
+    Checkpoint(#[from] CheckpointError),
+    #[error("what a rank says of its part of the checkpoint cannot be read: {0}")]
+    Report(serde_json::Error),
 }
 
 impl SetUpError {
@@ -64,11 +69,17 @@ impl SetUpError {
                     3
                 }
             }
+            SetUpError::Checkpoint(error) => error.exit_code(),
             SetUpError::Ranks(_)
-            | SetUpError::Output(OutputError::Occupied { .. } | OutputError::NotAFolder { .. })
+            | SetUpError::Output(
+                OutputError::Occupied { .. } | OutputError::NotAFolder { .. } | OutputError::InUse { .. },
+            )
             | SetUpError::NothingToStopBy { .. }
             | SetUpError::Disagreement { .. } => 2,
-            SetUpError::Output(_) | SetUpError::Threads { .. } | SetUpError::Model(_) => 1,
+            SetUpError::Output(_)
+            | SetUpError::Threads { .. }
+            | SetUpError::Model(_)
+            | SetUpError::Report(_) => 1,
         };
         (code, self.to_string())
     }

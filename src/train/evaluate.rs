@@ -123,6 +123,21 @@ pub struct Snapshot<T> {
 }
 
 impl<T: Real> Snapshot<T> {
+    /// From what [`Snapshot::parts`] gives.
+    pub fn from_parts(index: usize, matrix: Array2<T>, c: f64, b: Array1<T>) -> Self {
+        Self { index, matrix, c, b }
+    }
+
+    /// W (of layer 1 in N dimensions D), c and b.
+    pub fn parts(&self) -> (&Array2<T>, f64, &Array1<T>) {
+        (&self.matrix, self.c, &self.b)
+    }
+
+    /// W (or D) and b.
+    pub fn into_arrays(self) -> (Array2<T>, Array1<T>) {
+        (self.matrix, self.b)
+    }
+
     /// A copy of the layer's weights.
     pub fn of(layer: &Layer<T>) -> Self {
         let (matrix, c) = match &layer.weights {

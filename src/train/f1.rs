@@ -1,6 +1,6 @@
 //! F1 of the test nodes, from counts by class that ranks add up at the end of a run.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Nodes of known class by class: predicted right, predicted so, and being so.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -9,7 +9,7 @@ pub struct ClassCounts {
 }
 
 /// F1 over several classes; `None` where there is nothing to count.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct F1 {
     /// Over all nodes alike: with one class a node it equals the accuracy.
     pub micro: Option<f64>,

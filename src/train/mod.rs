@@ -3,6 +3,7 @@
 mod backprop_input;
 mod backprop_run;
 mod best;
+mod checkpoint;
 mod driver;
 mod error;
 pub mod evaluate;
@@ -20,7 +21,9 @@ pub mod stage;
 mod stage_loop;
 mod state;
 mod status;
+mod stopping;
 
+pub use checkpoint::CheckpointError;
 pub use driver::{RunOptions, train};
 pub use error::TrainError;
 pub use problem::Problem;
@@ -28,3 +31,4 @@ pub use screen::Screen;
 pub use several::{MeanAndDeviation, SeveralSummary, train_several};
 pub use state::RUN_STATE_VERSION;
 pub use status::{Outcome, Status};
+pub use stopping::{StopCause, StopSignal};

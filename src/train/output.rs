@@ -1,14 +1,16 @@
 //! The folder of a run: history.csv, config.toml, summary.json and the models. Written by rank 0 alone.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::checkpoint::{CheckpointFolder, remove_all, remove_leftovers};
 use super::evaluate::Scores;
 use super::f1::F1;
+use crate::parallel::local_host_name;
 use crate::settings::RawSettings;
 
 /// The files of a run that an earlier one may have left.
@@ -32,6 +34,14 @@ pub enum OutputError {
         /// The path.
         path: PathBuf,
     },
+    /// Another process is at work in the folder.
+    #[error("{folder} is in use by {holder}: wait for its end, or choose another --output")]
+    InUse {
+        /// The folder.
+        folder: PathBuf,
+        /// Who, as far as is known.
+        holder: String,
+    },
     /// A file or folder could not be written.
     #[error("cannot write {path}: {source}")]
     Write {
@@ -43,7 +53,7 @@ pub enum OutputError {
 }
 
 /// Accuracies of the three sets, as shares of the nodes of known class; `None` where there are none.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Accuracy {
     /// Training.
     pub train: Option<f64>,
@@ -54,7 +64,7 @@ pub struct Accuracy {
 }
 
 /// The best evaluation of the last stage.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct BestSummary {
     /// Its iteration, over all stages.
     pub iteration: u64,
@@ -65,7 +75,7 @@ pub struct BestSummary {
 }
 
 /// F1 of the test nodes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct F1Summary {
     /// Of the model of the best evaluation.
     pub best: F1,
@@ -74,7 +84,7 @@ pub struct F1Summary {
 }
 
 /// Bytes put on the wire.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct BytesSummary {
     /// Messages of p, headers and checksums included.
     pub p: u64,
@@ -91,7 +101,7 @@ pub struct BytesSummary {
 }
 
 /// Wall time on rank 0.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct SecondsSummary {
     /// From the start of the program's work to its end, reading and writing included.
     pub total: f64,
@@ -106,7 +116,7 @@ pub struct SecondsSummary {
 }
 
 /// `summary.json`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
     /// `finished`, `converged`, `early-stopped` or `diverged`.
     pub status: String,
@@ -214,11 +224,36 @@ pub fn ratio(baseline: u64, p: u64, q: u64) -> Option<f64> {
     (p + q > 0).then(|| baseline as f64 / (p + q) as f64)
 }
 
+/// A file of which a process that writes to the folder holds the lock.
+const LOCK: &str = ".lock";
+
+fn write_error(path: &Path, source: io::Error) -> OutputError {
+    OutputError::Write { path: path.to_owned(), source }
+}
+
+/// The head and the rows of a history up to the row of iteration `before`, which may be cut off itself.
+fn rows_before(history: &[u8], before: u64) -> Vec<u8> {
+    let mut kept = Vec::new();
+    for (number, line) in history.split_inclusive(|&byte| byte == b'\n').enumerate() {
+        let iteration = || {
+            let field = line.split(|&byte| byte == b',').nth(2)?;
+            std::str::from_utf8(field).ok()?.parse::<u64>().ok()
+        };
+        if !line.ends_with(b"\n") || number > 0 && iteration().is_none_or(|found| found >= before) {
+            break;
+        }
+        kept.extend_from_slice(line);
+    }
+    kept
+}
+
 /// The folder of a run, made and ready.
 #[derive(Debug)]
 pub struct OutputFolder {
     path: PathBuf,
     history: Option<csv::Writer<File>>,
+    /// Kept open: the operating system gives the lock back when the process ends, however it ends.
+    lock: Option<File>,
 }
 
 impl OutputFolder {
@@ -230,7 +265,10 @@ impl OutputFolder {
         if path.exists() && !path.is_dir() {
             return Err(OutputError::NotAFolder { path: path.to_owned() });
         }
-        match FILES.into_iter().find(|file| path.join(file).symlink_metadata().is_ok()) {
+        let left = FILES.into_iter().find(|file| path.join(file).symlink_metadata().is_ok());
+        let checkpoints =
+            || CheckpointFolder::all(path).is_ok_and(|all| !all.is_empty()).then_some("checkpoints");
+        match left.or_else(checkpoints) {
             Some(file) if !overwrite => Err(OutputError::Occupied { folder: path.to_owned(), file }),
             _ => Ok(()),
         }
@@ -239,7 +277,7 @@ impl OutputFolder {
     /// Makes the folder, removes an earlier run's files where that is allowed, and writes config.toml.
     ///
     /// # Errors
-    /// As [`OutputFolder::check`], or the folder cannot be written.
+    /// As [`OutputFolder::check`] and [`OutputFolder::lock`], or the folder cannot be written.
     pub fn create(path: &Path, overwrite: bool, settings: &RawSettings) -> Result<Self, OutputError> {
         let mut folder = Self::create_without_history(path, overwrite, settings)?;
         let path = path.join("history.csv");
@@ -258,8 +296,93 @@ impl OutputFolder {
         settings: &RawSettings,
     ) -> Result<Self, OutputError> {
         Self::check(path, overwrite)?;
-        let fail = |path: &Path, source| OutputError::Write { path: path.to_owned(), source };
-        fs::create_dir_all(path).map_err(|source| fail(path, source))?;
+        fs::create_dir_all(path).map_err(|source| write_error(path, source))?;
+        let folder = Self::lock(path)?;
+        // Another process may have come first.
+        Self::check(path, overwrite)?;
+        folder.start(settings)
+    }
+
+    /// Takes an existing folder for this process.
+    ///
+    /// # Errors
+    /// [`OutputError::InUse`] where another process has it, or the folder cannot be written.
+    pub fn lock(path: &Path) -> Result<Self, OutputError> {
+        let lock_path = path.join(LOCK);
+        let fail = |source| write_error(&lock_path, source);
+        let mut options = File::options();
+        let mut file =
+            options.read(true).write(true).create(true).truncate(false).open(&lock_path).map_err(fail)?;
+        let lock = match file.try_lock() {
+            Ok(()) => {
+                // For the message of who comes second; the lock does not depend on it.
+                let holder = format!("process {} on {}\n", std::process::id(), local_host_name());
+                let _ = file.set_len(0).and_then(|()| file.write_all(holder.as_bytes()));
+                Some(file)
+            }
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                let _ = file.take(200).read_to_string(&mut holder);
+                let holder = match holder.lines().next().unwrap_or_default() {
+                    "" => "another process".to_owned(),
+                    holder => holder.to_owned(),
+                };
+                return Err(OutputError::InUse { folder: path.to_owned(), holder });
+            }
+            Err(TryLockError::Error(error)) => {
+                log::warn!(
+                    "{}: this file system has no locks ({error}): start no second run here",
+                    path.display()
+                );
+                None
+            }
+        };
+        Ok(Self { path: path.to_owned(), history: None, lock })
+    }
+
+    /// Writes beside the lock which process each rank is: a launcher that reports a dead one by its number alone (MPICH)
+    /// leaves open which rank that was.
+    pub fn name_processes(&mut self, processes: &[String]) {
+        if let Some(lock) = &mut self.lock {
+            // A help for people, on which nothing depends.
+            let _ = lock.write_all(processes.concat().as_bytes());
+        }
+    }
+
+    /// Goes on with the run in a folder that is locked: cuts history.csv back to the iterations before `before`, or
+    /// starts anew where there is no checkpoint.
+    ///
+    /// # Errors
+    /// A file cannot be read or written.
+    pub fn go_on(mut self, before: Option<u64>, settings: &RawSettings) -> Result<Self, OutputError> {
+        let Some(before) = before else { return self.start(settings) };
+        remove_leftovers(&self.path);
+        self.write_config(settings)?;
+        let summary = self.file("summary.json");
+        if summary.symlink_metadata().is_ok() {
+            fs::remove_file(&summary).map_err(|source| write_error(&summary, source))?;
+        }
+        let path = self.file("history.csv");
+        let fail = |source| write_error(&path, source);
+        let kept = match fs::read(&path) {
+            Ok(history) => rows_before(&history, before),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(fail(error)),
+        };
+        let rows = kept.iter().filter(|&&byte| byte == b'\n').count() as u64;
+        if rows < before {
+            log::warn!("{}: rows before iteration {before} are missing", path.display());
+        }
+        self.write_whole("history.csv", &kept)?;
+        let file = File::options().append(true).open(&path).map_err(fail)?;
+        let writer = csv::WriterBuilder::new().has_headers(kept.is_empty()).from_writer(file);
+        self.history = Some(writer);
+        Ok(self)
+    }
+
+    /// Starts a run in a folder that is locked, in the place of what is there.
+    fn start(mut self, settings: &RawSettings) -> Result<Self, OutputError> {
+        let (fail, path) = (write_error, self.path.clone());
         let old: Vec<PathBuf> =
             FILES.iter().map(|file| path.join(file)).filter(|file| file.symlink_metadata().is_ok()).collect();
         // All or none: a folder among them must not cost the files beside it.
@@ -269,12 +392,33 @@ impl OutputFolder {
         for file in &old {
             fs::remove_file(file).map_err(|source| fail(file, source))?;
         }
-        let folder = Self { path: path.to_owned(), history: None };
-        let config =
-            toml::to_string(settings).map_err(|e| fail(&path.join("config.toml"), io::Error::other(e)))?;
+        remove_all(&path);
+        let history_path = path.join("history.csv");
+        let history = File::create(&history_path).map_err(|source| fail(&history_path, source))?;
+        self.history = Some(csv::Writer::from_writer(history));
+        self.write_config(settings)?;
+        Ok(self)
+    }
+
+    fn write_config(&self, settings: &RawSettings) -> Result<(), OutputError> {
+        let config = toml::to_string(settings)
+            .map_err(|error| write_error(&self.file("config.toml"), io::Error::other(error)))?;
         let config = format!("# All settings of this run as used; usable with train --config.\n{config}");
-        folder.write_whole("config.toml", config.as_bytes())?;
-        Ok(folder)
+        self.write_whole("config.toml", config.as_bytes())
+    }
+
+    /// Removes the checkpoints of a run that needs them no more.
+    pub fn remove_checkpoints(&self) {
+        remove_all(&self.path);
+    }
+
+    /// Puts the rows written so far on disk.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn sync_history(&self) -> Result<(), OutputError> {
+        let synced = self.history.as_ref().map_or(Ok(()), |history| history.get_ref().sync_all());
+        synced.map_err(|source| write_error(&self.file("history.csv"), source))
     }
 
     /// Makes the folder anew where somebody has removed it during the run: the models are still worth keeping.

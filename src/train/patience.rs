@@ -1,7 +1,8 @@
 //! When a stage ends because validation accuracy no longer rises.
 
 /// Counts evaluations since the highest validation accuracy of a stage.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Patience {
     /// The most validation nodes that were right, if there was an evaluation.
     top: Option<f64>,

@@ -9,8 +9,10 @@ use crate::parallel::exchange::Traffic;
 
 /// Slots of a layer: its terms, the peaks of p and q, and the code of a variable that is not finite.
 const LAYER_SLOTS: usize = LayerTerms::COUNT + 3;
-/// Slots after the layers: evaluation, traffic, whether evaluated, stop requests, failed output.
-const SHARED_SLOTS: usize = Scores::COUNT + 8;
+/// Slots after the layers: evaluation, whether evaluated, traffic, failed output, requests.
+const SHARED_SLOTS: usize = Scores::COUNT + 7 + REQUEST_SLOTS;
+/// The last slots: stop requests, time that is up, checkpoints that are due.
+const REQUEST_SLOTS: usize = 3;
 
 /// What one iteration left to be known, over all layers and ranks.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,10 +29,21 @@ pub struct Reduced {
     pub scores: Option<Scores>,
     /// Bytes and messages of all ranks since the start of the run.
     pub traffic: Traffic,
-    /// Ranks that were asked to stop.
-    pub stop_requests: usize,
+    /// What ranks ask of the run.
+    pub requests: Requests,
     /// Whether rank 0 could not write its results.
     pub output_failed: bool,
+}
+
+/// What ranks ask of the run: to be granted by all of them after the iteration in which they learn of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Requests {
+    /// Ranks that were told to stop by a signal.
+    pub stops: usize,
+    /// The run's time is up, by the clock of rank 0.
+    pub time_is_up: bool,
+    /// A checkpoint is due, by the clock of rank 0.
+    pub checkpoint_is_due: bool,
 }
 
 /// What a rank adds beside the reports of its layers.
@@ -40,8 +53,8 @@ pub struct Contribution {
     pub scores: Option<Scores>,
     /// This rank's traffic.
     pub traffic: Traffic,
-    /// Whether this rank was asked to stop.
-    pub stop_requested: bool,
+    /// What this rank asks: at most one stop.
+    pub requests: Requests,
     /// Whether this rank could not write its results.
     pub output_failed: bool,
 }
@@ -54,7 +67,7 @@ pub fn contribute(
     mut slots: Vec<f64>,
 ) -> Vec<f64> {
     slots.clear();
-    slots.resize(layers * LAYER_SLOTS + SHARED_SLOTS, 0.0);
+    slots.resize(len(layers), 0.0);
     for report in reports {
         let at = (report.index - 1) * LAYER_SLOTS;
         let code = Variable::ALL.iter().position(|v| Some(*v) == report.not_finite).map_or(0, |i| i + 1);
@@ -71,11 +84,25 @@ pub fn contribute(
         messages as f64,
         baseline_bytes as f64,
         other_bytes as f64,
-        flag(own.stop_requested),
         flag(own.output_failed),
+        own.requests.stops as f64,
+        flag(own.requests.time_is_up),
+        flag(own.requests.checkpoint_is_due),
     ]);
     slots[layers * LAYER_SLOTS..].iter_mut().zip(shared).for_each(|(slot, value)| *slot = value);
     slots
+}
+
+/// Length of the vector for this many layers.
+pub fn len(layers: usize) -> usize {
+    layers * LAYER_SLOTS + SHARED_SLOTS
+}
+
+/// The sums without what ranks asked of a run that has been granted it.
+pub fn without_requests(mut sums: Vec<f64>) -> Vec<f64> {
+    let keep = sums.len().saturating_sub(REQUEST_SLOTS);
+    sums.iter_mut().skip(keep).for_each(|request| *request = 0.0);
+    sums
 }
 
 /// The sum over all ranks, taken apart.
@@ -102,8 +129,12 @@ pub fn take_apart(layers: usize, sums: &[f64]) -> Reduced {
             baseline_bytes: after(4) as u64,
             other_bytes: after(5) as u64,
         },
-        stop_requests: after(6) as usize,
-        output_failed: after(7) > 0.0,
+        output_failed: after(6) > 0.0,
+        requests: Requests {
+            stops: after(7) as usize,
+            time_is_up: after(8) > 0.0,
+            checkpoint_is_due: after(9) > 0.0,
+        },
     }
 }
 
@@ -122,7 +153,8 @@ mod tests {
         };
         let all: Vec<LayerReport> = (1..=4).map(report).collect();
         let scores = Scores { correct: [1.0, 2.0, 3.0], loss: [0.5; 3] };
-        let own = Contribution { scores: Some(scores), stop_requested: true, ..Contribution::default() };
+        let requests = Requests { stops: 1, time_is_up: true, checkpoint_is_due: false };
+        let own = Contribution { scores: Some(scores), requests, ..Contribution::default() };
         let whole = contribute(4, &all, &own, Vec::new());
         let parts = [
             contribute(4, &all[..1], &Contribution::default(), vec![1.0]),
@@ -132,8 +164,11 @@ mod tests {
         assert_eq!(whole, sum);
         let reduced = take_apart(4, &sum);
         assert_eq!(reduced.not_finite, Some((3, Variable::Z)));
-        assert_eq!((reduced.scores, reduced.stop_requests), (Some(scores), 1));
+        assert_eq!((reduced.scores, reduced.requests), (Some(scores), requests));
         assert_eq!(reduced.terms[3].fit, 4.0);
         assert_eq!(reduced.q_peaks, [3.0, 6.0, 9.0, 12.0]);
+        assert_eq!(sum.len(), len(4));
+        let granted = take_apart(4, &without_requests(sum));
+        assert_eq!(granted, Reduced { requests: Requests::default(), ..reduced });
     }
 }

@@ -29,7 +29,11 @@ impl<T: Real> Run<'_, T> {
         mut state: RunState<T>,
         holding: Holding<'_>,
     ) -> Result<Outcome, TrainError> {
-        let train_seconds = self.training.elapsed().as_secs_f64();
+        let seconds = self.seconds_so_far();
+        if let Status::Interrupted(_) = status {
+            let best = state.best.best().map(|(best, _)| *best);
+            return self.conclude(status, &state, best, F1Summary::default(), seconds);
+        }
         let restored =
             self.folder.as_ref().map_or(Ok(()), |folder| folder.restore()).map_err(SetUpError::from);
         agree(self.communicator, self.policy, "output folder at the end", restored, SetUpError::describe)?;
@@ -46,11 +50,30 @@ impl<T: Real> Run<'_, T> {
         }
         let best = best.map(|(evaluation, _)| *evaluation);
         let f1 = self.f1(&mut state, matches!(status, Status::Diverged { .. }))?;
-        let summary = self.summary(status, &state, best, f1, train_seconds)?;
+        let outcome = self.conclude(status, &state, best, f1, seconds)?;
+        if let (Some(folder), Status::Finished | Status::Converged | Status::EarlyStopped { .. }) =
+            (&self.folder, status)
+        {
+            // The models are the better thing to have, and checkpoints are large.
+            folder.remove_checkpoints();
+        }
+        Ok(outcome)
+    }
+
+    /// The summary, on disk and on the screen.
+    fn conclude(
+        &mut self,
+        status: Status,
+        state: &RunState<T>,
+        best: Option<Evaluation>,
+        f1: F1Summary,
+        seconds: [f64; 4],
+    ) -> Result<Outcome, TrainError> {
+        let summary = self.summary(status, state, best, f1, seconds)?;
         let written = self.folder.as_ref().map_or(Ok(()), |folder| folder.write_summary(&summary));
         let written = written.map_err(SetUpError::from);
         agree(self.communicator, self.policy, "summary", written, SetUpError::describe)?;
-        self.screen.footer(&summary, &self.settings.output);
+        self.screen.footer(status, &summary, &self.settings.output);
         Ok(Outcome { status, summary })
     }
 
@@ -138,9 +161,8 @@ impl<T: Real> Run<'_, T> {
         state: &RunState<T>,
         best: Option<Evaluation>,
         f1: F1Summary,
-        train_seconds: f64,
+        [train, own @ ..]: [f64; 4],
     ) -> Result<Summary, TrainError> {
-        let own = [self.exchange.seconds.encode, self.exchange.seconds.decode, self.policy.seconds_waited()];
         let bytes = own.iter().flat_map(|seconds| seconds.to_le_bytes()).collect();
         let gathered = gather_to_root(self.communicator, self.policy, "seconds", bytes)?;
         let mut spent = [0.0; 3];
@@ -168,8 +190,8 @@ impl<T: Real> Run<'_, T> {
                 other: traffic.other_bytes,
             },
             seconds: SecondsSummary {
-                total: self.start.elapsed().as_secs_f64(),
-                train: train_seconds,
+                total: self.seconds_before[0] + self.start.elapsed().as_secs_f64(),
+                train,
                 encode: spent[0],
                 decode: spent[1],
                 wait: spent[2],

@@ -13,6 +13,21 @@ const SETTLE: usize = 2;
 /// Residuals must meet their tolerances in this many iterations in a row.
 const IN_A_ROW: usize = 5;
 
+/// What a [`Schedule`] has counted so far.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Progress {
+    /// ρ and ν of the next iteration.
+    pub penalties: Penalties,
+    /// Loss of the last iteration taken in; infinite before the first.
+    pub last_loss: f64,
+    /// Stalls since ρ and ν last changed.
+    pub stalls: usize,
+    /// Iterations since then.
+    pub since_change: usize,
+    /// Iterations in a row that met the tolerances.
+    pub met: usize,
+}
+
 /// ρ and ν over the iterations of a stage.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Schedule {
@@ -46,6 +61,18 @@ impl Schedule {
             since_change: 0,
             met: 0,
         }
+    }
+
+    /// What has been counted so far.
+    pub fn progress(&self) -> Progress {
+        let Self { penalties, last_loss, stalls, since_change, met, .. } = *self;
+        Progress { penalties, last_loss, stalls, since_change, met }
+    }
+
+    /// Goes on from [`Schedule::progress`].
+    pub fn go_on_from(&mut self, progress: Progress) {
+        let Progress { penalties, last_loss, stalls, since_change, met } = progress;
+        *self = Self { penalties, last_loss, stalls, since_change, met, ..self.clone() };
     }
 
     /// ρ and ν of the next iteration.

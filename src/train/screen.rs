@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use super::output::{BytesSummary, HistoryRow, SecondsSummary, Summary, ratio};
 use super::problem::Problem;
+use super::status::Status;
 use crate::parallel::plan::Plan;
 use crate::parallel::{Communicator, Host};
 use crate::settings::{Method, PenaltyRule, Quantize, Settings};
@@ -158,6 +159,16 @@ impl Screen {
         ));
     }
 
+    /// What the run goes on from.
+    pub fn resumed(&mut self, checkpoint: &std::path::Path, version: &str) {
+        self.line(format_args!("  resumed   from {}, written by version {version}", checkpoint.display()));
+    }
+
+    /// That there is no checkpoint yet to go on from.
+    pub fn from_the_start(&mut self) {
+        self.line(format_args!("  resumed   from the start: the run was ended before its first checkpoint"));
+    }
+
     /// The head of a stage's table.
     pub fn stage(&mut self, number: usize, count: usize, plan: &Plan) {
         self.line(format_args!(""));
@@ -200,7 +211,7 @@ impl Screen {
     }
 
     /// How it ended.
-    pub fn footer(&mut self, summary: &Summary, folder: &std::path::Path) {
+    pub fn footer(&mut self, status: Status, summary: &Summary, folder: &std::path::Path) {
         self.line(format_args!(""));
         self.line(format_args!("status     {} - {}", summary.status, summary.message));
         self.line(format_args!(
@@ -228,11 +239,13 @@ impl Screen {
         } else if summary.bytes.other > 0 {
             self.line(format_args!("sent       {} bytes of gradients and parameters", summary.bytes.other));
         }
+        let result = match status {
+            Status::Interrupted(_) => format!("go on with: pdadmm-g train --resume {}", folder.display()),
+            _ => format!("model in {}", folder.join("model.h5").display()),
+        };
         self.line(format_args!(
-            "seconds    {:.2} in all, {:.2} training; model in {}",
-            summary.seconds.total,
-            summary.seconds.train,
-            folder.join("model.h5").display()
+            "seconds    {:.2} in all, {:.2} training; {result}",
+            summary.seconds.total, summary.seconds.train
         ));
     }
 

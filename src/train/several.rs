@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use serde::Serialize;
 
@@ -11,8 +12,8 @@ use super::output::{FILES, OutputError, OutputFolder, Summary};
 use super::screen::Screen;
 use super::status::Status;
 use crate::linalg::Real;
-use crate::parallel::{Communicator, WaitPolicy, agree};
-use crate::settings::Settings;
+use crate::parallel::{Communicator, WaitPolicy, agree, broadcast};
+use crate::settings::{Method, Settings};
 
 /// Mean and standard deviation over runs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
@@ -61,7 +62,7 @@ pub struct Measures {
 /// `summary.json` of several runs.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct SeveralSummary {
-    /// The status of the first run that diverged, else that of the last run.
+    /// `interrupted` where a run was, else the status of the first run that diverged, else that of the last run.
     pub status: String,
     /// Seeds of the runs.
     pub seeds: Vec<u64>,
@@ -74,9 +75,9 @@ pub struct SeveralSummary {
 }
 
 impl SeveralSummary {
-    fn add(&mut self, status: Status, summary: Summary) {
-        if self.status != "diverged" {
-            self.status = status.word().to_owned();
+    fn add(&mut self, summary: Summary) {
+        if self.status != "diverged" || summary.status == "interrupted" {
+            self.status.clone_from(&summary.status);
         }
         self.seeds.push(summary.seed);
         self.runs.push(summary);
@@ -97,8 +98,9 @@ impl SeveralSummary {
 }
 
 /// Trains `settings.runs` networks with the seeds seed, seed + 1, …, into `run-0`, `run-1`, … below the output folder;
-/// every rank calls this. Returns the exit code of the first run that diverged, else 0, with the summary. The features
-/// are read once where the method is not the ADMM.
+/// every rank calls this. Returns the exit code of a run that was interrupted, else of the first that diverged, else 0,
+/// with the summary. The features are read once where the method is not the ADMM. With `resume`, runs that have ended are
+/// kept, the one that was interrupted goes on, and the others follow.
 ///
 /// # Errors
 /// As [`super::train`]; a run that fails ends them all, and what earlier ones have left stays.
@@ -108,9 +110,10 @@ pub fn train_several<T: Real>(
     options: RunOptions,
 ) -> Result<(u8, SeveralSummary), TrainError> {
     let policy = WaitPolicy::new().with_deadline(std::time::Duration::from_secs(settings.comm_timeout));
-    let RunOptions { overwrite, mut screen, inspected } = options;
+    let RunOptions { overwrite, resume, mut screen, inspected, stop } = options;
+    let stop = Rc::new(stop);
     let is_root = communicator.rank() == 0;
-    let free = if is_root { check_free(&settings.output, overwrite) } else { Ok(()) };
+    let free = if is_root && !resume { check_free(&settings.output, overwrite) } else { Ok(()) };
     agree(communicator, &policy, "output folder", free.map_err(SetUpError::from), SetUpError::describe)?;
     let mut code = 0;
     let mut nodes = None;
@@ -122,14 +125,35 @@ pub fn train_several<T: Real>(
         own.seed = settings.seed + run as u64;
         own.output = settings.output.join(format!("run-{run}"));
         screen.run(run, settings.runs, own.seed);
-        let options = RunOptions { overwrite, screen: screen.clone(), inspected: inspected.clone() };
-        let outcome = train_one::<T>(&own, communicator, options, &mut nodes)?;
-        if code == 0 {
-            code = outcome.status.exit_code();
+        let left = if resume { left_by(&own, communicator, &policy)? } else { Left::Nothing };
+        let own_code = match left {
+            Left::Ended(code, summary) => {
+                screen.kept(&summary);
+                several.add(*summary);
+                code
+            }
+            left => {
+                let stop = Rc::clone(&stop);
+                let begun = matches!(left, Left::Begun);
+                let has_checkpoints = settings.method == Method::Admm;
+                let options = RunOptions {
+                    overwrite: overwrite || begun && !has_checkpoints,
+                    resume: begun && has_checkpoints,
+                    screen: screen.clone(),
+                    inspected: inspected.clone(),
+                    stop: Box::new(move |iteration| stop(iteration)),
+                };
+                let outcome = train_one::<T>(&own, communicator, options, &mut nodes)?;
+                several.add(outcome.summary);
+                outcome.status.exit_code()
+            }
+        };
+        if code == 0 || own_code == INTERRUPTED {
+            code = own_code;
         }
-        several.add(outcome.status, outcome.summary);
         // The first run has read the data: what replaces an earlier result has been found good.
         let written = match (is_root, &folder) {
+            (true, None) if resume => OutputFolder::lock(&settings.output).map(Some),
             (true, None) => open(settings, overwrite, &several).map(Some),
             _ => Ok(None),
         };
@@ -138,9 +162,50 @@ pub fn train_several<T: Real>(
         folder = folder.or(made);
         let written = folder.as_ref().map_or(Ok(()), |folder| folder.write_summary(&several));
         agree(communicator, &policy, "summary", written.map_err(SetUpError::from), SetUpError::describe)?;
+        if code == INTERRUPTED {
+            return Ok((code, several));
+        }
     }
     screen.several(&several);
     Ok((code, several))
+}
+
+/// The exit code of a run that was stopped and can go on.
+const INTERRUPTED: u8 = 75;
+
+/// What an earlier part of several runs has left of one of them.
+enum Left {
+    /// Nothing: it has not begun.
+    Nothing,
+    /// A run that was stopped or killed.
+    Begun,
+    /// A run that ended by itself, with its exit code.
+    Ended(u8, Box<Summary>),
+}
+
+/// What rank 0 finds in the folder of a run, told to all.
+fn left_by(
+    settings: &Settings,
+    communicator: &dyn Communicator,
+    policy: &WaitPolicy,
+) -> Result<Left, TrainError> {
+    let folder = &settings.output;
+    let own = match communicator.rank() {
+        0 if folder.join("summary.json").is_file() => {
+            fs::read(folder.join("summary.json")).unwrap_or_default()
+        }
+        0 if folder.join("config.toml").is_file() => b"begun".to_vec(),
+        _ => Vec::new(),
+    };
+    let text = broadcast(communicator, policy, "what is left of a run", 0, own)?;
+    if text.is_empty() {
+        return Ok(Left::Nothing);
+    }
+    let summary: Option<Summary> = serde_json::from_slice(&text).ok();
+    Ok(match summary.and_then(|summary| Some((Status::code_of_ended(&summary.status)?, summary))) {
+        Some((code, summary)) => Left::Ended(code, Box::new(summary)),
+        None => Left::Begun,
+    })
 }
 
 /// The folder that holds the runs: no results of another run, and no runs beyond those of this one.
@@ -184,6 +249,11 @@ impl Screen {
             self.line(format_args!(""));
         }
         self.line(format_args!("run {} of {runs}, seed {seed}", run + 1));
+    }
+
+    /// A run that had ended before.
+    fn kept(&mut self, summary: &Summary) {
+        self.line(format_args!("kept: it has {} before", summary.status));
     }
 
     /// What several runs came to.

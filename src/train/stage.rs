@@ -34,7 +34,14 @@ pub fn empty_state<T: Real>(
         blocks: zeros(index).map(|m| LayerBlock { z: m.clone(), m }).collect(),
         spectral: None,
     });
-    RankState { depth: stage.layers, layers: layers.collect(), boundaries, labels, nodes: stage.nodes }
+    RankState {
+        depth: stage.layers,
+        layers: layers.collect(),
+        boundaries,
+        labels,
+        nodes: stage.nodes,
+        below_is_current: false,
+    }
 }
 
 /// The forward pass that starts a stage: z_l = W_l p_l + b_l, p_{l+1} = q_l = f(z_l), u = 0, without rounding.

@@ -7,7 +7,7 @@ use super::driver::Run;
 use super::error::{SetUpError, TrainError};
 use super::evaluate::evaluate;
 use super::output::HistoryRow;
-use super::reduction::{Contribution, contribute, take_apart};
+use super::reduction::{Contribution, Requests, contribute, take_apart};
 use super::schedule::Schedule;
 use super::stage;
 use super::state::{PendingRow, RunState};
@@ -22,6 +22,15 @@ use crate::parallel::plan::{Plan, StageShape};
 use crate::parallel::{WaitPolicy, agree, wait_sum};
 use crate::quantize::{LevelError, LevelSet, PowerRange};
 
+/// What an iteration that was settled means for the run.
+#[derive(Default)]
+struct Settled {
+    /// How it ends the stage, if it does.
+    status: Option<Status>,
+    /// What ranks asked for in it.
+    requests: Requests,
+}
+
 impl<T: Real> Run<'_, T> {
     /// One stage from its forward pass to its last row of history.
     pub(super) fn stage(
@@ -32,20 +41,44 @@ impl<T: Real> Run<'_, T> {
         shape: &StageShape,
         before: Option<&RunState<T>>,
     ) -> Result<(Status, RunState<T>), TrainError> {
+        let network = self.empty_network(held, plan, shape);
+        let schedule = Schedule::new(self.settings, number == 1);
+        let mut state = RunState::at_start(number, network, schedule, before);
+        let (below, above) = self.neighbours(plan, shape.layers);
+        self.exchange.begin_stage(below, above, state.iteration);
+        self.start_forward(&mut state, shape)?;
+        self.iterations(state, shape)
+    }
+
+    /// The ranks that hold the layers below and above this rank's.
+    pub(super) fn neighbours(&self, plan: &Plan, layers: usize) -> (Option<usize>, Option<usize>) {
         let run = plan.layers_of(self.communicator.rank());
         let below = run.as_ref().and_then(|run| (*run.start() > 1).then(|| plan.owner(run.start() - 1)));
-        let above =
-            run.as_ref().and_then(|run| (*run.end() < shape.layers).then(|| plan.owner(run.end() + 1)));
+        let above = run.as_ref().and_then(|run| (*run.end() < layers).then(|| plan.owner(run.end() + 1)));
+        (below, above)
+    }
+
+    /// This rank's part of a stage's network with these weights, everything else zero.
+    pub(super) fn empty_network(
+        &self,
+        held: Vec<LayerWeights<T>>,
+        plan: &Plan,
+        shape: &StageShape,
+    ) -> RankState<T> {
+        let run = plan.layers_of(self.communicator.rank());
         let holds_last = run.as_ref().is_some_and(|run| *run.end() == shape.layers);
         let labels = holds_last
             .then(|| self.blocks.ranges().map(|rows| self.problem.train_labels[rows].to_vec()).collect());
         let penalty = |l| self.weight_penalty(l, shape.layers);
-        let network = stage::empty_state(held, shape, &self.blocks, penalty, labels);
-        let schedule = Schedule::new(self.settings, number == 1);
-        let mut state = RunState::at_start(number, network, schedule, before);
-        self.exchange.begin_stage(below, above, state.iteration);
-        self.start_forward(&mut state, shape)?;
+        stage::empty_state(held, shape, &self.blocks, penalty, labels)
+    }
 
+    /// The iterations of a stage from where its state is.
+    pub(super) fn iterations(
+        &mut self,
+        mut state: RunState<T>,
+        shape: &StageShape,
+    ) -> Result<(Status, RunState<T>), TrainError> {
         // A rank without layers waits out the stage, and leaves the processor to the others.
         let idle = WaitPolicy::new().with_deadline(Duration::from_secs(self.settings.comm_timeout)).patient();
         let policy = if state.network.layers.is_empty() { &idle } else { self.policy };
@@ -61,12 +94,21 @@ impl<T: Real> Run<'_, T> {
             }
             state.previous = Some(rules.penalties);
             // The iteration before is settled only now: its sums travelled while this one ran.
-            status = self.settle(&mut state, shape, policy)?;
+            let settled = self.settle(&mut state, shape, policy)?;
+            status = settled.status;
             let is_last = status.is_some() || state.stage_iteration == self.settings.iterations;
             let due = is_last || state.stage_iteration.is_multiple_of(self.settings.evaluate_every);
             state.pending = Some(self.post_row(&mut state, &rules, due, &reports, shape)?);
+            // The end of a run is near enough: it leaves the models themselves.
+            let is_end = is_last && state.stage == self.settings.stages.len();
+            let stop = settled.requests.stop().filter(|_| !is_end);
+            let due = settled.requests.checkpoint_is_due || self.clock.is_due_at(state.iteration);
+            if status.is_none() && (stop.is_some() || due && !is_end) {
+                self.checkpoint(&mut state, shape.layers)?;
+                status = stop.map(Status::Interrupted);
+            }
         }
-        let at_end = self.settle(&mut state, shape, policy)?;
+        let at_end = self.settle(&mut state, shape, policy)?.status;
         self.end_stage(&mut state)?;
         // Residuals that met their tolerances do not excuse an iteration after them that is not finite.
         let status = match (status, at_end) {
@@ -184,10 +226,11 @@ impl<T: Real> Run<'_, T> {
             let Self { input, evaluated, exchange, workspace, .. } = self;
             scores = evaluate(&state.network, input.as_ref(), evaluated, exchange, workspace)?;
         }
+        let stops = usize::from((self.stop)(state.iteration));
         let own = Contribution {
             scores,
             traffic: self.exchange.traffic,
-            stop_requested: false,
+            requests: Requests { stops, ..self.clock.requests() },
             output_failed: self.output_failed.is_some(),
         };
         let slots = contribute(shape.layers, reports, &own, std::mem::take(&mut self.slots));
@@ -198,7 +241,7 @@ impl<T: Real> Run<'_, T> {
             iteration: state.iteration,
             rho: rules.penalties.rho,
             nu: rules.penalties.nu,
-            seconds: self.training.elapsed().as_secs_f64(),
+            seconds: self.seconds_so_far()[0],
             ..HistoryRow::default()
         };
         Ok(PendingRow { sums, stage_iteration: state.stage_iteration, row, penalties: rules.penalties })
@@ -211,9 +254,9 @@ impl<T: Real> Run<'_, T> {
         state: &mut RunState<T>,
         shape: &StageShape,
         policy: &WaitPolicy,
-    ) -> Result<Option<Status>, TrainError> {
+    ) -> Result<Settled, TrainError> {
         let Some(PendingRow { sums, stage_iteration, mut row, penalties }) = state.pending.take() else {
-            return Ok(None);
+            return Ok(Settled::default());
         };
         let sums = wait_sum(self.communicator, sums, policy)?;
         let reduced = take_apart(shape.layers, &sums);
@@ -262,7 +305,7 @@ impl<T: Real> Run<'_, T> {
                 _ => None,
             },
         };
-        let output_failed = reduced.output_failed;
+        let (output_failed, requests) = (reduced.output_failed, reduced.requests);
         state.last = Some((row, reduced));
         if output_failed {
             let failed = match self.output_failed.take() {
@@ -271,19 +314,27 @@ impl<T: Real> Run<'_, T> {
             };
             agree(self.communicator, self.policy, "output", failed, SetUpError::describe)?;
         }
-        Ok(status)
+        Ok(Settled { status, requests })
     }
 
-    /// Receives the last q, so that both sides of a boundary are at the same iteration, and lets all sends leave.
+    /// Receives the last q, and lets all sends leave.
     fn end_stage(&mut self, state: &mut RunState<T>) -> Result<(), TrainError> {
+        self.receive_last_q(state)?;
+        Ok(self.exchange.finish_sends()?)
+    }
+
+    /// Receives the last q, so that both sides of a boundary are at the same iteration.
+    pub(super) fn receive_last_q(&mut self, state: &mut RunState<T>) -> Result<(), TrainError> {
         if state.network.has_rank_below()
+            && !state.network.below_is_current
             && let Some(penalties) = state.previous
         {
             let mut rules = self.rules(state, penalties)?;
             rules.iteration += 1;
             let below = &mut state.network.boundaries[0];
             iteration::receive_q(below, &rules, &mut self.exchange, &self.workers, 1.0)?;
+            state.network.below_is_current = true;
         }
-        Ok(self.exchange.finish_sends()?)
+        Ok(())
     }
 }

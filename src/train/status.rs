@@ -1,6 +1,7 @@
 //! How a run ended.
 
 use super::output::Summary;
+use super::stopping::StopCause;
 use crate::admm::iteration::Variable;
 
 /// How a run ended.
@@ -31,6 +32,8 @@ pub enum Status {
         /// The iteration.
         iteration: u64,
     },
+    /// The run was stopped between two iterations, with a checkpoint to go on from.
+    Interrupted(StopCause),
 }
 
 impl Status {
@@ -41,6 +44,16 @@ impl Status {
             Status::Converged => "converged",
             Status::EarlyStopped { .. } => "early-stopped",
             Status::Diverged { .. } | Status::StepDiverged { .. } => "diverged",
+            Status::Interrupted(_) => "interrupted",
+        }
+    }
+
+    /// The exit code of a run that ended by itself, from the word in its summary; `None` for any other.
+    pub fn code_of_ended(word: &str) -> Option<u8> {
+        match word {
+            "finished" | "converged" | "early-stopped" => Some(0),
+            "diverged" => Some(4),
+            _ => None,
         }
     }
 
@@ -49,6 +62,7 @@ impl Status {
         match self {
             Status::Finished | Status::Converged | Status::EarlyStopped { .. } => 0,
             Status::Diverged { .. } | Status::StepDiverged { .. } => 4,
+            Status::Interrupted(_) => 75,
         }
     }
 
@@ -57,6 +71,12 @@ impl Status {
         match self {
             Status::Finished => "all iterations done".to_owned(),
             Status::Converged => "both residuals met their tolerances".to_owned(),
+            Status::Interrupted(StopCause::Signal) => {
+                "told to stop by a signal; train --resume goes on from the checkpoint".to_owned()
+            }
+            Status::Interrupted(StopCause::Time) => {
+                "--max-time is over; train --resume goes on from the checkpoint".to_owned()
+            }
             Status::Diverged { layer, variable, iteration } => format!(
                 "{} of layer {layer} is not finite in iteration {iteration}; try a smaller --nu-max, a larger --mu, \
                  or --precision f64",

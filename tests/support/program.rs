@@ -13,6 +13,8 @@ use ndarray::{Array1, Array2};
 #[path = "mpi_launch.rs"]
 mod mpi_launch;
 
+#[allow(unused_imports)]
+pub use mpi_launch::Flavour;
 pub use mpi_launch::{Launcher, Outcome, run_within};
 
 /// Long enough for any run of the tests on a slow machine; what takes longer hangs.

@@ -1,0 +1,313 @@
+//! The manifest of a checkpoint: what all ranks share, and which files hold the rest. JSON, and a last line with its
+//! checksum. Numbers that must come back to the last bit are written as their bits.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::{CheckpointError, CheckpointFolder};
+use crate::admm::Penalties;
+use crate::quantize::PowerRange;
+use crate::train::best::Evaluation;
+use crate::train::evaluate::Scores;
+use crate::train::patience::Patience;
+use crate::train::reduction;
+use crate::train::schedule::Progress;
+use crate::train::state::RUN_STATE_VERSION;
+
+const FORMAT: &str = "gamlp-checkpoint";
+/// Far above what a thousand layers and ranks take.
+const LARGEST: u64 = 16 << 20;
+
+/// A number by its bits: NaN and infinity included, and the same after any number of writings.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(from = "u64", into = "u64")]
+pub struct Exact(pub f64);
+
+impl From<u64> for Exact {
+    fn from(bits: u64) -> Self {
+        Self(f64::from_bits(bits))
+    }
+}
+
+impl From<Exact> for u64 {
+    fn from(number: Exact) -> u64 {
+        number.0.to_bits()
+    }
+}
+
+/// One file of the checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PartEntry {
+    /// The rank that wrote it, by which it is named.
+    pub rank: usize,
+    /// Its lowest layer.
+    pub first: usize,
+    /// Its highest layer.
+    pub last: usize,
+    /// Its length.
+    pub bytes: u64,
+    /// CRC-32 (IEEE) of its content.
+    pub crc32: u32,
+}
+
+/// [`Evaluation`] in plain numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeptEvaluation {
+    iteration: u64,
+    scores: [Exact; Scores::COUNT],
+}
+
+impl From<Evaluation> for KeptEvaluation {
+    fn from(evaluation: Evaluation) -> Self {
+        Self { iteration: evaluation.iteration, scores: evaluation.scores.to_array().map(Exact) }
+    }
+}
+
+impl From<KeptEvaluation> for Evaluation {
+    fn from(kept: KeptEvaluation) -> Self {
+        Self { iteration: kept.iteration, scores: Scores::from_array(kept.scores.map(|score| score.0)) }
+    }
+}
+
+/// [`Progress`] in plain numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeptProgress {
+    rho: Exact,
+    nu: Exact,
+    last_loss: Exact,
+    stalls: usize,
+    since_change: usize,
+    met: usize,
+}
+
+impl From<Progress> for KeptProgress {
+    fn from(progress: Progress) -> Self {
+        let Progress { penalties: Penalties { rho, nu }, last_loss, stalls, since_change, met } = progress;
+        let (rho, nu, last_loss) = (Exact(rho), Exact(nu), Exact(last_loss));
+        Self { rho, nu, last_loss, stalls, since_change, met }
+    }
+}
+
+impl From<KeptProgress> for Progress {
+    fn from(kept: KeptProgress) -> Self {
+        let KeptProgress { rho, nu, last_loss, stalls, since_change, met } = kept;
+        let penalties = Penalties { rho: rho.0, nu: nu.0 };
+        Self { penalties, last_loss: last_loss.0, stalls, since_change, met }
+    }
+}
+
+/// Everything of a checkpoint that is the same on all ranks.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    format: String,
+    version: u32,
+    /// Version of the program that wrote it.
+    pub program: String,
+    /// The settings that decide the result, as TOML.
+    pub settings: String,
+    /// Name of the data set.
+    pub dataset: String,
+    /// Checksum of its file.
+    pub dataset_checksum: String,
+    /// Stage, from 1.
+    pub stage: usize,
+    /// Iterations done in it.
+    pub stage_iteration: usize,
+    /// Iterations done over all stages.
+    pub iteration: u64,
+    /// ρ and ν of the last iteration.
+    pub penalties: [Exact; 2],
+    /// What the penalty rule has counted.
+    pub progress: KeptProgress,
+    /// What `--patience` has counted.
+    pub patience: Patience,
+    /// Exponents of the ranges of p, by boundary.
+    pub p_exponents: Vec<i32>,
+    /// Exponents of the ranges of q, by boundary.
+    pub q_exponents: Vec<i32>,
+    /// The best evaluation of the stage so far.
+    pub best: Option<KeptEvaluation>,
+    /// The last evaluation that was settled.
+    pub last_scores: Option<KeptEvaluation>,
+    /// The sums of the last iteration, which the next one will settle.
+    pub sums: Vec<Exact>,
+    /// Seconds of training at the last iteration.
+    pub row_seconds: Exact,
+    /// Seconds spent so far: training, encoding, decoding, waiting.
+    pub seconds: [Exact; 4],
+    /// The files, by layer.
+    pub parts: Vec<PartEntry>,
+}
+
+impl Manifest {
+    /// Format and version of this program.
+    pub fn identity() -> (String, u32) {
+        (FORMAT.to_owned(), RUN_STATE_VERSION)
+    }
+
+    /// The fields in one place, for who writes a checkpoint.
+    #[allow(clippy::too_many_arguments)]
+    pub fn new(
+        settings: String,
+        dataset: (String, String),
+        [stage, stage_iteration]: [usize; 2],
+        iteration: u64,
+        penalties: Penalties,
+        progress: Progress,
+        patience: Patience,
+        [p_ranges, q_ranges]: [&[PowerRange]; 2],
+        best: Option<Evaluation>,
+        last_scores: Option<Evaluation>,
+        sums: Vec<f64>,
+        row_seconds: f64,
+        seconds: [f64; 4],
+        parts: Vec<PartEntry>,
+    ) -> Self {
+        let (format, version) = Self::identity();
+        let exponents = |ranges: &[PowerRange]| ranges.iter().map(|range| range.exponent()).collect();
+        Self {
+            format,
+            version,
+            program: env!("CARGO_PKG_VERSION").to_owned(),
+            settings,
+            dataset: dataset.0,
+            dataset_checksum: dataset.1,
+            stage,
+            stage_iteration,
+            iteration,
+            penalties: [Exact(penalties.rho), Exact(penalties.nu)],
+            progress: progress.into(),
+            patience,
+            p_exponents: exponents(p_ranges),
+            q_exponents: exponents(q_ranges),
+            best: best.map(KeptEvaluation::from),
+            last_scores: last_scores.map(KeptEvaluation::from),
+            sums: sums.into_iter().map(Exact).collect(),
+            row_seconds: Exact(row_seconds),
+            seconds: seconds.map(Exact),
+            parts,
+        }
+    }
+
+    /// Writes it into a folder, and puts it on disk.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn write(&self, folder: &Path) -> Result<(), CheckpointError> {
+        let path = CheckpointFolder::manifest(folder);
+        let write = || -> std::io::Result<()> {
+            let mut text = serde_json::to_string_pretty(self)?;
+            text.push_str(&format!("\ncrc32 {:08x}\n", crc32fast::hash(text.as_bytes())));
+            let mut file = File::create(&path)?;
+            file.write_all(text.as_bytes())?;
+            file.sync_all()
+        };
+        write().map_err(CheckpointError::write(&path))
+    }
+
+    /// Its bytes in a folder; they are checked by [`Manifest::parse`].
+    ///
+    /// # Errors
+    /// It cannot be read, or is far too large.
+    pub fn bytes(folder: &Path) -> Result<Vec<u8>, CheckpointError> {
+        let path = CheckpointFolder::manifest(folder);
+        let mut bytes = Vec::new();
+        let file = File::open(&path).map_err(CheckpointError::read(&path))?;
+        file.take(LARGEST + 1).read_to_end(&mut bytes).map_err(CheckpointError::read(&path))?;
+        if bytes.len() as u64 > LARGEST {
+            return Err(CheckpointError::damaged(&path, format!("at most {LARGEST} bytes"), "more"));
+        }
+        Ok(bytes)
+    }
+
+    /// From its bytes, which are those of a file in `folder`.
+    ///
+    /// # Errors
+    /// Not what [`Manifest::write`] writes.
+    pub fn parse(folder: &Path, bytes: &[u8]) -> Result<Self, CheckpointError> {
+        let path = CheckpointFolder::manifest(folder);
+        let wrong = |expected: String, found: String| CheckpointError::damaged(&path, expected, found);
+        let text = std::str::from_utf8(bytes)
+            .map_err(|error| wrong("text".into(), format!("other bytes at {}", error.valid_up_to())))?;
+        let ending = text.strip_suffix('\n').and_then(|text| text.rsplit_once("\ncrc32 "));
+        let Some((content, written)) = ending else {
+            return Err(wrong("a last line with the checksum".into(), "none: the file is cut off".into()));
+        };
+        let found = format!("{:08x}", crc32fast::hash(content.as_bytes()));
+        if found != written {
+            return Err(wrong(format!("checksum {written}"), found));
+        }
+        // Format and version first: another version has other fields.
+        #[derive(Deserialize)]
+        struct Identity {
+            format: String,
+            version: u32,
+        }
+        let unreadable =
+            |error: serde_json::Error| wrong("the manifest of a checkpoint".into(), error.to_string());
+        let Identity { format, version } = serde_json::from_str(content).map_err(unreadable)?;
+        if (format.clone(), version) != Self::identity() {
+            let expected = format!("{FORMAT} version {RUN_STATE_VERSION}, which this program writes");
+            return Err(wrong(expected, format!("{format} version {version}")));
+        }
+        serde_json::from_str(content).map_err(unreadable)
+    }
+
+    /// Holds its numbers to each other and to the stages of the run: layers of each, and iterations.
+    ///
+    /// # Errors
+    /// What does not fit.
+    pub fn check(&self, folder: &Path, stages: &[usize], iterations: usize) -> Result<(), CheckpointError> {
+        let path = CheckpointFolder::manifest(folder);
+        let hold = |what: &str, is: bool, found: String| match is {
+            true => Ok(()),
+            false => Err(CheckpointError::damaged(&path, what, found)),
+        };
+        let layers = self.stage.checked_sub(1).and_then(|at| stages.get(at)).copied();
+        hold("a stage of the run", layers.is_some(), self.stage.to_string())?;
+        let layers = layers.unwrap_or(0);
+        let counts = [self.stage_iteration as u64, self.iteration];
+        let before = (self.stage as u64 - 1).saturating_mul(iterations as u64);
+        hold(
+            "iterations of the run",
+            (1..=iterations as u64).contains(&counts[0])
+                && (counts[0]..=before.saturating_add(counts[0])).contains(&counts[1]),
+            format!("{} of the stage, {} in all", counts[0], counts[1]),
+        )?;
+        let positive = |x: &Exact| x.0 > 0.0 && x.0.is_finite();
+        let Progress { penalties: Penalties { rho, nu }, .. } = self.progress.into();
+        let all = [self.penalties[0], self.penalties[1], Exact(rho), Exact(nu)];
+        hold("penalties above 0", all.iter().all(positive), format!("{:?}", all.map(|x| x.0)))?;
+        for exponents in [&self.p_exponents, &self.q_exponents] {
+            let fit = exponents.len() == layers - 1
+                && exponents.iter().all(|&exponent| PowerRange::of_exponent(exponent).is_some());
+            hold("a range for each boundary", fit, format!("{} of them", exponents.len()))?;
+        }
+        let (expected, found) = (reduction::len(layers), self.sums.len());
+        hold("the sums of all layers", found == expected, format!("{found} numbers, not {expected}"))?;
+        let mut next = (0, 1);
+        for part in &self.parts {
+            let follows =
+                part.rank >= next.0 && part.rank < layers && part.first == next.1 && part.last >= part.first;
+            hold("files that follow on each other", follows && part.last <= layers, format!("{part:?}"))?;
+            next = (part.rank + 1, part.last + 1);
+        }
+        hold("files for all layers", next.1 == layers + 1, format!("layers up to {}", next.1 - 1))
+    }
+
+    /// Ranges of p or q, by boundary.
+    pub fn ranges(exponents: &[i32]) -> Vec<PowerRange> {
+        exponents.iter().filter_map(|&exponent| PowerRange::of_exponent(exponent)).collect()
+    }
+}
+
+#[cfg(test)]
+#[path = "manifest_tests.rs"]
+mod tests;

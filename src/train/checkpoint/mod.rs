@@ -1,0 +1,16 @@
+//! Checkpoints: the state of all ranks between two iterations, on disk, whole or not at all (docs/reliability.md).
+//!
+//! A checkpoint is a folder `checkpoint-ITERATION` in the output folder: a file of HDF5 a rank with its layers, and a
+//! manifest with the rest and the length and checksum of each of those. It is written under a temporary name, and takes
+//! its own when everything is on disk. What it holds does not depend on who held it: any number of ranks goes on from it.
+
+mod error;
+mod folder;
+mod manifest;
+mod part;
+mod part_read;
+mod restore;
+mod save;
+
+pub use error::CheckpointError;
+pub(super) use folder::{CheckpointFolder, remove_all, remove_leftovers};

@@ -1,0 +1,213 @@
+//! Where the disk is full, a limit on file sizes is reached, the file system is read-only or the folder vanishes: does the
+//! run end with a clear error on all ranks, and are the last checkpoint and the input as they were, so that it goes on
+//! when there is room?
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+#[path = "support/program.rs"]
+mod program;
+#[path = "support/running.rs"]
+mod running;
+
+use program::Launcher;
+use running::Running;
+
+const SETTINGS: &str = "--stages 2,4 --neurons 40 --iterations 60 --quantize pq";
+
+/// A small file system of its own, unmounted when dropped.
+struct SmallDisk {
+    path: PathBuf,
+}
+
+impl SmallDisk {
+    /// None, after saying so in one line, where file systems cannot be mounted.
+    fn mount(path: PathBuf, size: &str) -> Option<Self> {
+        std::fs::create_dir(&path).unwrap();
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(&path);
+        let mounted = mount.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|s| s.success());
+        if !mounted {
+            println!("skipped: a small file system cannot be mounted here (root is needed)");
+        }
+        mounted.then_some(Self { path })
+    }
+
+    fn remount(&self, how: &str) {
+        let mut mount = Command::new("mount");
+        let status = mount.args(["-o", &format!("remount,{how}")]).arg(&self.path).status().unwrap();
+        assert!(status.success());
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.path).status();
+    }
+}
+
+struct Place {
+    scratch: tempfile::TempDir,
+    launcher: Option<Launcher>,
+}
+
+impl Place {
+    fn new() -> Self {
+        let place = Self { scratch: tempfile::tempdir().unwrap(), launcher: program::launcher() };
+        program::generate(&place.data(), 300, 20, 3, 90);
+        program::train(None, 1, &place.data(), &place.path("straight"), SETTINGS);
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.scratch.path().join(name)
+    }
+
+    fn data(&self) -> PathBuf {
+        self.path("data.h5")
+    }
+
+    fn ranks(&self) -> usize {
+        if self.launcher.is_some() { 3 } else { 1 }
+    }
+
+    fn train(&self) -> Command {
+        let mut command = program::on_ranks(self.launcher.as_ref(), self.ranks());
+        command.arg("train");
+        command
+    }
+
+    /// A run that was stopped in iteration 70 of 120.
+    fn interrupted(&self, output: &Path) {
+        use clap::{Args, FromArgMatches};
+        use pdadmm_g::parallel::ThreadCommunicator;
+        use pdadmm_g::settings::RawSettings;
+        use pdadmm_g::train::{RunOptions, train};
+        let command = RawSettings::augment_args(clap::Command::new("settings"));
+        let matches =
+            command.get_matches_from(std::iter::once("settings").chain(SETTINGS.split_whitespace()));
+        let mut raw = RawSettings::from_arg_matches(&matches).unwrap();
+        (raw.data, raw.output) = (Some(self.data()), Some(output.to_owned()));
+        let settings = raw.check().unwrap();
+        let outcomes = ThreadCommunicator::run(2, |communicator| {
+            let options = RunOptions { stop: Box::new(|iteration| iteration >= 70), ..RunOptions::default() };
+            train::<f32>(&settings, communicator, options).map(|outcome| outcome.status.exit_code()).unwrap()
+        });
+        assert_eq!(outcomes, [75, 75]);
+    }
+
+    /// Going on fails on all ranks with these words, and leaves checkpoints and input as they were.
+    fn fails(&self, command: &mut Command, output: &Path, words: &[&str]) {
+        let kept = |path: &Path| {
+            let all = program::contents(path);
+            let name = |path: &Path| path.to_string_lossy().contains("/checkpoint-");
+            all.into_iter().filter(|(path, _)| name(path)).collect::<Vec<_>>()
+        };
+        let (before, data) = (kept(output), std::fs::read(self.data()).unwrap());
+        assert!(!before.is_empty());
+        let outcome = program::run(command.arg("--resume").arg(output).args(["--checkpoint-every", "5it"]));
+        let told = format!("{words:?}: {outcome:?}");
+        assert_eq!(outcome.status.and_then(|status| status.code()), Some(1), "{told}");
+        assert!(words.iter().all(|word| outcome.stderr.contains(word)), "{told}");
+        assert!(!outcome.stderr.contains("panicked"), "{told}");
+        assert_eq!(kept(output), before, "{told}");
+        assert!(std::fs::read(self.data()).unwrap() == data, "{told}");
+    }
+
+    /// It goes on to the model of the straight run.
+    fn goes_on(&self, output: &Path) {
+        program::succeed(self.train().arg("--resume").arg(output));
+        for model in ["model.h5", "model-last.h5"] {
+            let read = |folder: &Path| std::fs::read(folder.join(model)).unwrap();
+            assert!(read(&self.path("straight")) == read(output), "{model} differs");
+        }
+    }
+}
+
+/// Takes all room on a disk but so many bytes.
+fn fill(disk: &SmallDisk, but: u64) -> PathBuf {
+    use std::io::Write;
+    let path = disk.path.join("filler");
+    let mut file = std::fs::File::create(&path).unwrap();
+    let mut written = 0u64;
+    while let Ok(more) = file.write(&[1; 4096]) {
+        written += more as u64;
+    }
+    file.set_len(written.saturating_sub(but)).unwrap();
+    path
+}
+
+#[test]
+fn a_full_disk() {
+    let place = Place::new();
+    let Some(disk) = SmallDisk::mount(place.path("disk"), "6m") else { return };
+    let output = disk.path.join("run");
+    place.interrupted(&output);
+    // Room for a part of a checkpoint, for next to nothing, for nothing at all.
+    for (but, words) in [
+        (150_000, ["cannot write the checkpoint", "No space left on device"]),
+        (20_000, ["cannot write ", "No space left on device"]),
+        (0, ["cannot write ", "No space left on device"]),
+    ] {
+        let filler = fill(&disk, but);
+        place.fails(&mut place.train(), &output, &words);
+        std::fs::remove_file(filler).unwrap();
+        let left = std::fs::read_dir(&output).unwrap().map(|entry| entry.unwrap().file_name());
+        let partial: Vec<_> = left.filter(|name| name.to_string_lossy().contains(".partial")).collect();
+        assert!(partial.is_empty(), "{partial:?} takes room that there is none of");
+    }
+    place.goes_on(&output);
+}
+
+#[test]
+fn a_limit_on_the_size_of_files() {
+    let place = Place::new();
+    let output = place.path("run");
+    place.interrupted(&output);
+    // One process: the files that Open MPI itself makes in memory are larger. In blocks of 512 bytes.
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -f 100; exec \"$0\" \"$@\"", program::binary(), "train"]);
+    command.env("HDF5_USE_FILE_LOCKING", "FALSE");
+    place.fails(&mut command, &output, &["cannot write the checkpoint", "File too large"]);
+    place.goes_on(&output);
+}
+
+#[test]
+fn a_read_only_file_system() {
+    let place = Place::new();
+    let Some(disk) = SmallDisk::mount(place.path("disk"), "6m") else { return };
+    let output = disk.path.join("run");
+    place.interrupted(&output);
+    disk.remount("ro");
+    place.fails(&mut place.train(), &output, &["cannot write ", "Read-only file system"]);
+    disk.remount("rw");
+    place.goes_on(&output);
+}
+
+/// Somebody moves the folder away while the run is at it: what is in it goes on from where it is now.
+#[test]
+fn a_vanished_folder() {
+    let place = Place::new();
+    let (output, moved) = (place.path("run"), place.path("moved"));
+    let mut command = place.train();
+    command.arg("--data").arg(place.data()).arg("--output").arg(&output);
+    let long = "--stages 4 --neurons 8 --iterations 2000000 --checkpoint-every 50it";
+    let mut run = Running::start(command.args(long.split_whitespace()));
+    let checkpoint = |folder: &Path| {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        let mut names = entries.map(|entry| entry.file_name().into_string().unwrap());
+        names.any(|name| name.starts_with("checkpoint-") && !name.contains('.'))
+    };
+    assert!(run.wait_until(|_| checkpoint(&output)), "no checkpoint came");
+    std::fs::rename(&output, &moved).unwrap();
+    let ended = run.end(program::LIMIT);
+    assert_eq!(ended.code(), Some(1), "{ended:?}");
+    assert!(ended.stderr.contains("cannot write the checkpoint"), "{ended:?}");
+    assert!(ended.stderr.contains("No such file or directory"), "{ended:?}");
+    assert!(!output.exists() && checkpoint(&moved));
+    let outcome = program::run(place.train().arg("--resume").arg(&moved).args(["--max-time", "1s"]));
+    assert_eq!(outcome.status.unwrap().code(), Some(75), "{outcome:?}");
+    assert!(outcome.stdout.contains("  resumed   from "), "{outcome:?}");
+}
