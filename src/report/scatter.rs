@@ -195,7 +195,7 @@ mod tests {
     fn every_point_is_drawn_with_its_label() {
         let point = |x, label: &str| Point { x, y: 0.8, deviation: 0.01, label: label.into() };
         let svg = plot(vec![point(1e5, "4 bits"), point(1e8, "8 bits")]).svg().unwrap();
-        for text in ["4 bits", "8 bits", "p and q", "bytes", "share", "10⁶"] {
+        for text in ["4 bits", "8 bits", "p and q", "bytes", "share", "10⁷"] {
             assert!(svg.contains(text), "{text} is missing");
         }
         assert_eq!(svg.matches("<circle").count(), 2 * (2 + 1), "points and the legend");

@@ -135,7 +135,7 @@ fn set_up(
         check_ranks(settings.layers, communicator.size())?;
     }
     if communicator.rank() == 0 {
-        OutputFolder::check(&settings.output, options.overwrite)?;
+        OutputFolder::check(&settings.output, options.overwrite || options.resume)?;
     }
     let problem = Problem::read(&settings.data, settings.split.as_deref(), options.inspected.as_deref())?;
     let [_, val, _] = EvaluatedNodes::new(problem.sizes(), &problem.labels).known();
