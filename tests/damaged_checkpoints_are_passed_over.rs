@@ -198,13 +198,10 @@ fn forged_ones_do_no_harm() {
         content.push_str(&format!("\ncrc32 {:08x}\n", crc32fast::hash(content.as_bytes())));
         std::fs::write(&manifest, content).unwrap();
         let outcome = program::run(program::alone().args(["train", "--quiet", "--resume"]).arg(&run));
-        // libhdf5 itself may crash on such a file, which ends the process with a signal; our own code may not. Weights
-        // that are not finite become no model, which is an error of its own.
+        // A child process has gone through the file before. Weights that are not finite become no model, which is an
+        // error of its own.
         let code = outcome.status.unwrap().code();
-        assert!(
-            matches!(code, None | Some(0 | 1 | 3 | 4)) && !outcome.stderr.contains("panicked"),
-            "{outcome:?}"
-        );
+        assert!(matches!(code, Some(0 | 1 | 3 | 4)) && !outcome.stderr.contains("panicked"), "{outcome:?}");
         *codes.entry(code).or_insert(0) += 1;
     }
     println!("exit codes: {codes:?}");

@@ -11,7 +11,7 @@ use pdadmm_g::inspection::{FileKind, InspectionError, inspect_with};
 use pdadmm_g::model::ModelFile;
 use pdadmm_g::parallel::SingleProcess;
 use pdadmm_g::settings::RawSettings;
-use pdadmm_g::train::{RunOptions, Screen, train};
+use pdadmm_g::train::{RunOptions, train};
 
 #[path = "support/mutator.rs"]
 mod mutator;

@@ -155,3 +155,55 @@ fn folders_in_use_are_left_alone_and_replaced_when_asked() {
     let of = |folder: &str| program::summary(&place.path(folder));
     assert_eq!(of("several")["best"], of("again")["best"]);
 }
+
+#[test]
+fn what_was_stopped_goes_on_and_comes_to_the_same() {
+    let place = Place::new();
+    let resume = |output: &str, flags: &str, code: i32| {
+        let mut command = program::alone();
+        command.args(["train", "--resume"]).arg(place.path(output)).args(flags.split_whitespace());
+        let outcome = program::run(&mut command);
+        assert_eq!(outcome.status.and_then(|status| status.code()), Some(code), "{}", outcome.stderr);
+        outcome.stdout
+    };
+    for (name, settings) in
+        [("admm", "--layers 3 --iterations 9"), ("adam", "--optimizer adam --layers 2 --iterations 12")]
+    {
+        let (whole, parts) = (format!("{name}-whole"), format!("{name}-parts"));
+        let settings = format!("{settings} --neurons 12 --runs 3");
+        place.train(1, &whole, &settings);
+        place.train(1, &parts, &settings);
+        // As if the job had been killed in the second run, or before the third.
+        let folder = place.path(&parts);
+        for file in ["model.h5", "model-last.h5", "summary.json"] {
+            std::fs::remove_file(folder.join("run-1").join(file)).unwrap();
+        }
+        std::fs::remove_dir_all(folder.join("run-2")).unwrap();
+        let first = std::fs::metadata(folder.join("run-0/model.h5")).unwrap().modified().unwrap();
+        std::fs::write(folder.join("summary.json"), r#"{"status": "finished", "runs": []}"#).unwrap();
+        let printed = resume(&parts, "", 0);
+        assert!(printed.contains("kept: it has finished before"), "{printed}");
+        assert_eq!(first, std::fs::metadata(folder.join("run-0/model.h5")).unwrap().modified().unwrap());
+        for run in ["run-0", "run-1", "run-2"] {
+            let of = |output: &str| program::weights(&place.path(output).join(run).join("model.h5"));
+            assert!(of(&whole) == of(&parts), "{name}: {run}");
+        }
+        let of = |output: &str| program::summary(&place.path(output));
+        for key in ["best", "last", "seeds", "status"] {
+            assert_eq!(of(&whole)[key], of(&parts)[key], "{name}: {key}");
+        }
+        // Nothing is left to do, and nothing changes.
+        resume(&parts, "", 0);
+    }
+    // Time that is over stops the first run, and with it all.
+    let long = "--layers 3 --neurons 12 --iterations 1000000 --evaluate-every 1000000 --runs 2 --max-time 1s";
+    let mut command = program::alone();
+    command.args(["train", "--data"]).arg(place.path("data.h5")).arg("--output").arg(place.path("long"));
+    let outcome = program::run(command.args(long.split_whitespace()));
+    assert_eq!(outcome.status.and_then(|status| status.code()), Some(75), "{}", outcome.stderr);
+    let summary = program::summary(&place.path("long"));
+    assert_eq!((&summary["status"], summary["runs"].as_array().unwrap().len()), (&"interrupted".into(), 1));
+    assert!(!place.path("long/run-1").exists());
+    let again = resume("long", "", 75);
+    assert!(again.contains("resumed"), "{again}");
+}

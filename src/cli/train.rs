@@ -13,7 +13,7 @@ use crate::inspection::{FileKind, Findings};
 use crate::linalg::Real;
 use crate::parallel::{Communicator, WaitPolicy, agree, broadcast};
 use crate::settings::{Method, Precision, RawSettings, Settings, SettingsError, resumed};
-use crate::train::{RunOptions, Screen, Status, TrainError, train, train_several};
+use crate::train::{RunOptions, Screen, Status, TrainError, checkpoint_files, train, train_several};
 
 /// Arguments of `train`.
 #[derive(Debug, Args)]
@@ -44,7 +44,16 @@ pub struct TrainArguments {
 /// Inspects the files that the run will read; before MPI starts. Wrong settings are for [`run`] to report.
 pub fn inspect(arguments: &TrainArguments) -> Findings {
     match checked_settings(arguments) {
-        Ok(settings) => Findings::before_start(arguments.trust_files, &[(FileKind::Dataset, &settings.data)]),
+        Ok(settings) => {
+            let parts = match &arguments.resume {
+                Some(_) if !arguments.trust_files => checkpoint_files(&settings.output, settings.runs),
+                _ => Vec::new(),
+            };
+            let parts = parts.iter().map(|part| (FileKind::Checkpoint, part.as_path()));
+            let files: Vec<_> =
+                std::iter::once((FileKind::Dataset, settings.data.as_path())).chain(parts).collect();
+            Findings::before_start(arguments.trust_files, &files)
+        }
         Err(_) => Findings::Elsewhere,
     }
 }
@@ -87,6 +96,7 @@ pub fn run(
         resume: arguments.resume.is_some(),
         screen,
         inspected,
+        since: None,
         stop: Box::new(move |_| flag.load(Ordering::SeqCst)),
     };
     let trained = match settings.precision {

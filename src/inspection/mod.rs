@@ -26,6 +26,7 @@ use crate::dataset::{DatasetFile, Summary};
 use crate::error_chain;
 use crate::model::{ModelError, ModelFile};
 use crate::settings::Precision;
+use crate::train::checkpoint;
 
 /// The kinds of HDF5 files that are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -34,6 +35,8 @@ pub enum FileKind {
     Dataset,
     /// A trained network, docs/model-format.md.
     Model,
+    /// A rank's file of a checkpoint, docs/reliability.md.
+    Checkpoint,
 }
 
 /// What a file was found to hold.
@@ -71,6 +74,11 @@ impl FileKind {
                 let checksum = read().map_err(|error| error_chain(&error))?;
                 Ok(Content { checksum, report: String::new() })
             }
+            FileKind::Checkpoint => {
+                checkpoint::go_through(path).map_err(|error| error_chain(&error))?;
+                let checksum = crate::storage::checksum(path).map_err(|error| error_chain(&error))?;
+                Ok(Content { checksum, report: String::new() })
+            }
         }
     }
 
@@ -79,6 +87,7 @@ impl FileKind {
         match self {
             FileKind::Dataset => "dataset",
             FileKind::Model => "model",
+            FileKind::Checkpoint => "checkpoint",
         }
     }
 
@@ -87,6 +96,7 @@ impl FileKind {
         match self {
             FileKind::Dataset => "data set",
             FileKind::Model => "model",
+            FileKind::Checkpoint => "checkpoint",
         }
     }
 }

@@ -198,7 +198,8 @@ mod tests {
         for text in ["4 bits", "8 bits", "p and q", "bytes", "share", "10⁷"] {
             assert!(svg.contains(text), "{text} is missing");
         }
-        assert_eq!(svg.matches("<circle").count(), 2 * (2 + 1), "points and the legend");
+        // Filling, outline and error bar of each point; filling and outline in the legend.
+        assert_eq!(svg.matches("<circle").count(), 2 * 3 + 2);
     }
 
     #[test]

@@ -36,6 +36,8 @@ pub struct RunOptions {
     pub screen: Screen,
     /// Checksum of the data set file as it was inspected ([`crate::inspection`]); other bytes are refused.
     pub inspected: Option<String>,
+    /// Since when the time of `--max-time` counts; from the start of the run where it is `None`.
+    pub since: Option<Instant>,
     /// Whether this rank has been told to stop.
     pub stop: StopSignal,
 }
@@ -48,6 +50,7 @@ impl Default for RunOptions {
             resume: false,
             screen: Screen::silent(),
             inspected: None,
+            since: None,
             stop: Box::new(|_| false),
         }
     }
@@ -93,6 +96,9 @@ pub(super) fn train_one<T: Real>(
     }
     let mut run = Run::<T>::new(settings, communicator, &policy, &problem, workers, screen, start);
     run.stop = options.stop;
+    if let Some(since) = options.since {
+        run.clock = Clock::new(settings, since, communicator.rank());
+    }
     if options.resume {
         return run.resume();
     }

@@ -3,7 +3,7 @@
 mod backprop_input;
 mod backprop_run;
 mod best;
-mod checkpoint;
+pub(crate) mod checkpoint;
 mod driver;
 mod error;
 pub mod evaluate;
@@ -28,7 +28,7 @@ pub use driver::{RunOptions, train};
 pub use error::TrainError;
 pub use problem::Problem;
 pub use screen::Screen;
-pub use several::{MeanAndDeviation, SeveralSummary, train_several};
+pub use several::{MeanAndDeviation, SeveralSummary, checkpoint_files, train_several};
 pub use state::RUN_STATE_VERSION;
 pub use status::{Outcome, Status};
 pub use stopping::{StopCause, StopSignal};

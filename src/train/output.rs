@@ -225,7 +225,7 @@ pub fn ratio(baseline: u64, p: u64, q: u64) -> Option<f64> {
 }
 
 /// A file of which a process that writes to the folder holds the lock.
-const LOCK: &str = ".lock";
+pub(super) const LOCK: &str = ".lock";
 
 fn write_error(path: &Path, source: io::Error) -> OutputError {
     OutputError::Write { path: path.to_owned(), source }

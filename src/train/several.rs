@@ -3,12 +3,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::time::Instant;
 
 use serde::Serialize;
 
+use super::checkpoint::whole_parts;
 use super::driver::{RunOptions, train_one};
 use super::error::{SetUpError, TrainError};
-use super::output::{FILES, OutputError, OutputFolder, Summary};
+use super::output::{FILES, LOCK, OutputError, OutputFolder, Summary};
 use super::screen::Screen;
 use super::status::Status;
 use crate::linalg::Real;
@@ -110,7 +112,9 @@ pub fn train_several<T: Real>(
     options: RunOptions,
 ) -> Result<(u8, SeveralSummary), TrainError> {
     let policy = WaitPolicy::new().with_deadline(std::time::Duration::from_secs(settings.comm_timeout));
-    let RunOptions { overwrite, resume, mut screen, inspected, stop } = options;
+    let RunOptions { overwrite, resume, mut screen, inspected, since, stop } = options;
+    // The time is that of all runs together.
+    let since = Some(since.unwrap_or_else(Instant::now));
     let stop = Rc::new(stop);
     let is_root = communicator.rank() == 0;
     let free = if is_root && !resume { check_free(&settings.output, overwrite) } else { Ok(()) };
@@ -141,6 +145,7 @@ pub fn train_several<T: Real>(
                     resume: begun && has_checkpoints,
                     screen: screen.clone(),
                     inspected: inspected.clone(),
+                    since,
                     stop: Box::new(move |iteration| stop(iteration)),
                 };
                 let outcome = train_one::<T>(&own, communicator, options, &mut nodes)?;
@@ -168,6 +173,14 @@ pub fn train_several<T: Real>(
     }
     screen.several(&several);
     Ok((code, several))
+}
+
+/// The files of checkpoints that going on with the run in `output`, or with the `runs` runs there, may open.
+pub fn checkpoint_files(output: &Path, runs: usize) -> Vec<PathBuf> {
+    match runs {
+        1 => whole_parts(output),
+        _ => runs_in(output).iter().flat_map(|(_, path)| whole_parts(path)).collect(),
+    }
 }
 
 /// The exit code of a run that was stopped and can go on.
@@ -232,11 +245,13 @@ fn runs_in(output: &Path) -> Vec<(usize, PathBuf)> {
     entries.filter_map(|entry| Some((number(entry.file_name().to_str()?)?, entry.path()))).collect()
 }
 
-/// Removes the files of a run, and its folder where nothing else is in it.
+/// Removes the files of a run that is not under way, and its folder where nothing else is in it.
 fn clear(path: &Path) -> Result<(), OutputError> {
-    for file in FILES.iter().map(|file| path.join(file)).filter(|file| file.is_file()) {
+    let held = OutputFolder::lock(path)?;
+    for file in FILES.iter().chain([&LOCK]).map(|file| path.join(file)).filter(|file| file.is_file()) {
         fs::remove_file(&file).map_err(|source| OutputError::Write { path: file, source })?;
     }
+    held.remove_checkpoints();
     // A folder with anything else in it stays.
     let _ = fs::remove_dir(path);
     Ok(())

@@ -9,6 +9,9 @@ use pdadmm_g::dataset::{Dataset, Features, SparseMatrix, Split};
 use pdadmm_g::graph::{FeatureNorm, Operators};
 use pdadmm_g::inspection::FileKind;
 use pdadmm_g::model::{Model, ModelLayer, Provenance};
+use pdadmm_g::parallel::SingleProcess;
+use pdadmm_g::settings::{Quantize, RawSettings};
+use pdadmm_g::train::{RunOptions, train};
 
 /// Six nodes on a ring, two classes, three sparse features.
 pub fn data_set() -> Dataset {
@@ -58,5 +61,26 @@ pub fn write(kind: FileKind, path: &Path) {
     match kind {
         FileKind::Dataset => data_set().write(path, true).expect("a data set"),
         FileKind::Model => model().save(path, true).expect("a model"),
+        FileKind::Checkpoint => checkpoint(path),
     }
+}
+
+/// The file of one rank with three layers after three iterations, p and q quantized.
+fn checkpoint(path: &Path) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().join("data.h5");
+    data_set().write(&data, true).expect("a data set");
+    let settings = RawSettings {
+        data: Some(data),
+        output: Some(folder.path().join("run")),
+        layers: Some(3),
+        stages: Some(vec![3]),
+        neurons: Some(4),
+        quantize: Some(Quantize::Pq),
+        ..RawSettings::default()
+    };
+    let options = RunOptions { stop: Box::new(|iteration| iteration == 2), ..RunOptions::default() };
+    let outcome = train::<f32>(&settings.check().expect("settings"), &SingleProcess, options).expect("a run");
+    let written = format!("run/checkpoint-{:010}/rank-00000.h5", outcome.summary.iterations);
+    std::fs::copy(folder.path().join(written), path).expect("a checkpoint");
 }

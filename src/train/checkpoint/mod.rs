@@ -6,6 +6,7 @@
 
 mod error;
 mod folder;
+mod inspect;
 mod manifest;
 mod part;
 mod part_read;
@@ -14,3 +15,4 @@ mod save;
 
 pub use error::CheckpointError;
 pub(super) use folder::{CheckpointFolder, remove_all, remove_leftovers};
+pub(crate) use inspect::{go_through, whole_parts};
