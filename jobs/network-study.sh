@@ -82,7 +82,7 @@ data=$scratch/graph.h5
     --output "$data" >/dev/null
 
 table=$folder/network.csv
-echo "rate,way,ranks,neurons,training_nodes,iterations,seconds_an_iteration,bytes_an_iteration,accuracy" >"$table"
+echo "rate,way,ranks,neurons,training_nodes,iterations,seconds_an_iteration,bytes_an_iteration" >"$table"
 printf '%-8s  %-7s  %22s  %20s\n' rate way "seconds an iteration" "bytes an iteration"
 for rate in $RATES; do
     limit "$rate"
@@ -100,12 +100,11 @@ for rate in $RATES; do
             -v table="$table" '
             NR == 1 { for (i = 1; i <= NF; i++) column[$i] = i; next }
             { seconds[NR] = $column["seconds"]; bytes[NR] = $column["bytes_p"] + $column["bytes_q"] }
-            $column["test_accuracy"] != "" { accuracy = $column["test_accuracy"] }
             END {
                 n = NR - 3
                 each = (seconds[NR - 1] - seconds[2]) / n; sent = (bytes[NR - 1] - bytes[2]) / n
                 printf "%-8s  %-7s  %22.3f  %20.0f\n", rate, way, each, sent
-                printf "%s,%s,%d,%d,%d,%d,%.4f,%.0f,%s\n", rate, way, ranks, neurons, nodes, n, each, sent, accuracy >>table
+                printf "%s,%s,%d,%d,%d,%d,%.4f,%.0f\n", rate, way, ranks, neurons, nodes, n, each, sent >>table
             }' "$scratch/run/history.csv"
     done
 done

@@ -1,6 +1,6 @@
 //! Line 1 of Algorithm 1 where p_l is confined to a level set (Eq. 10): two ways to lower φ over the levels.
 
-use ndarray::Array2;
+use ndarray::{Array2, s};
 
 use super::p::{PStep, gradient};
 use super::{Boundary, BoundaryBlock, Layer, Penalties, Weights, Workspace, spectral};
@@ -13,6 +13,9 @@ use crate::quantize::LevelSet;
 const TAU_GROWTH: f64 = 1.5;
 /// Power iteration approaches ‖W‖₂ from below; its estimate is raised by this factor.
 const SPECTRAL_MARGIN: f64 = 1.02;
+
+/// Entries whose changes are gathered before they reach the gradient of the others.
+const STRIP: usize = 64;
 
 /// How p is brought to its levels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,7 +113,8 @@ pub fn gradient_step<T: Real>(
 /// No entry's own curvature A_jj exceeds τ of the gradient step, which is that of the strongest direction and soon shorter
 /// than half a level: entries that the gradient step leaves where they are still find better levels here. φ never rises.
 /// `h` is what [`super::p::exact_begin`] returned. W p is left stale: the exact W that follows forms it.
-/// Cost: 2 n_l n_{l−1}² + 2 N n_{l−1}² and 2 n_{l−1} for every entry that changes.
+/// What changes in a strip of entries reaches the gradient of those after it by one product, left out where nothing did.
+/// Cost: 2 n_l n_{l−1}² + 2 N n_{l−1}², and up to N n_{l−1}² for changes.
 pub fn best_levels<T: Real>(
     layer: &Layer<T>,
     below: &mut Boundary<T>,
@@ -135,16 +139,26 @@ pub fn best_levels<T: Real>(
             }
         }
         product(T::one(), &*p, &a, T::one(), &mut **g);
-        for (p, g) in rows_mut(p).zip(rows_mut(g)) {
-            for (j, a) in rows(&a).enumerate() {
-                let target = (p[j] - g[j] / a[j]).f64();
-                *top = larger(*top, target.abs());
-                let best = T::of(levels.value(levels.nearest(target)));
-                let change = best - p[j];
-                if change != T::zero() {
-                    p[j] = best;
-                    g.iter_mut().zip(a).for_each(|(g, &a)| *g += change * a);
+        for start in (0..n).step_by(STRIP) {
+            let end = (start + STRIP).min(n);
+            let mut change = Array2::zeros((p.nrows(), end - start));
+            let mut any = false;
+            for ((p, g), change) in rows_mut(p).zip(rows_mut(g)).zip(rows_mut(&mut change)) {
+                for (j, a) in (start..end).zip(rows(&a).skip(start)) {
+                    let target = (p[j] - g[j] / a[j]).f64();
+                    *top = larger(*top, target.abs());
+                    let best = T::of(levels.value(levels.nearest(target)));
+                    let step = best - p[j];
+                    if step != T::zero() {
+                        any = true;
+                        (p[j], change[j - start]) = (best, step);
+                        g[start..end].iter_mut().zip(&a[start..end]).for_each(|(g, &a)| *g += step * a);
+                    }
                 }
+            }
+            if any && end < n {
+                let rest = s![start..end, end..];
+                product(T::one(), &change, &a.slice(rest), T::one(), &mut g.slice_mut(s![.., end..]));
             }
         }
     });
