@@ -24,6 +24,7 @@ for tool in ip tc mpirun unshare; do
 done
 mpirun --version 2>/dev/null | grep -q "Open MPI" || refuse "this script knows the options of Open MPI only"
 [[ $HOSTS =~ ^[2-4]$ ]] || refuse "HOSTS is '$HOSTS': from 2 to 4 are possible"
+[[ $ITERATIONS =~ ^[0-9]+$ && $ITERATIONS -ge 4 ]] || refuse "ITERATIONS is '$ITERATIONS': at least 4 are needed"
 [ -x "$BINARY" ] || refuse "$BINARY is not there: cargo build --release"
 BINARY=$(realpath "$BINARY")
 

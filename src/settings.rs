@@ -581,8 +581,10 @@ impl RawSettings {
             max_time: self.max_time.unwrap_or_default(),
         };
         let hidden_is_free = settings.mu_hidden == 0.0 && settings.layers > 2;
-        if settings.seed.checked_add(settings.runs as u64 - 1).is_none() {
-            let expected = format!("the seeds of {} runs would pass the largest", settings.runs);
+        // TOML has no larger numbers.
+        if settings.seed.checked_add(settings.runs as u64 - 1).is_none_or(|last| last > i64::MAX as u64) {
+            let expected =
+                format!("the seeds of {} runs would pass the largest, {}", settings.runs, i64::MAX);
             return Err(SettingsError::Range { flag: "seed", found: settings.seed.to_string(), expected });
         }
         if (settings.mu == 0.0 || hidden_is_free)

@@ -179,6 +179,13 @@ fn what_was_stopped_goes_on_and_comes_to_the_same() {
             std::fs::remove_file(folder.join("run-1").join(file)).unwrap();
         }
         std::fs::remove_dir_all(folder.join("run-2")).unwrap();
+        std::fs::create_dir(folder.join("run-2")).unwrap();
+        std::fs::write(folder.join("run-2/history.csv"), "").unwrap();
+        // Numbers that are not finite are null in JSON; such a run has ended all the same.
+        let summary = folder.join("run-0/summary.json");
+        let mut value: Value = serde_json::from_slice(&std::fs::read(&summary).unwrap()).unwrap();
+        value["objective"] = Value::Null;
+        std::fs::write(&summary, value.to_string()).unwrap();
         let first = std::fs::metadata(folder.join("run-0/model.h5")).unwrap().modified().unwrap();
         std::fs::write(folder.join("summary.json"), r#"{"status": "finished", "runs": []}"#).unwrap();
         let printed = resume(&parts, "", 0);
@@ -197,9 +204,11 @@ fn what_was_stopped_goes_on_and_comes_to_the_same() {
     }
     // Time that is over stops the first run, and with it all.
     let long = "--layers 3 --neurons 12 --iterations 1000000 --evaluate-every 1000000 --runs 2 --max-time 1s";
+    // What an earlier command has left of the second is not taken for its own.
+    place.train(1, "long", "--layers 3 --neurons 12 --iterations 2 --runs 2");
     let mut command = program::alone();
     command.args(["train", "--data"]).arg(place.path("data.h5")).arg("--output").arg(place.path("long"));
-    let outcome = program::run(command.args(long.split_whitespace()));
+    let outcome = program::run(command.args(long.split_whitespace()).arg("--overwrite"));
     assert_eq!(outcome.status.and_then(|status| status.code()), Some(75), "{}", outcome.stderr);
     let summary = program::summary(&place.path("long"));
     assert_eq!((&summary["status"], summary["runs"].as_array().unwrap().len()), (&"interrupted".into(), 1));

@@ -42,6 +42,14 @@ pub enum OutputError {
         /// Who, as far as is known.
         holder: String,
     },
+    /// A result of an earlier run could not be read.
+    #[error("cannot read {path}: {source}; move its folder away to train that run anew")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// A file or folder could not be written.
     #[error("cannot write {path}: {source}")]
     Write {
@@ -143,12 +151,16 @@ pub struct Summary {
     /// The seed.
     pub seed: u64,
     /// Objective of the last iteration.
+    #[serde(deserialize_with = "null_is_nan")]
     pub objective: f64,
     /// Augmented Lagrangian of the last iteration.
+    #[serde(deserialize_with = "null_is_nan")]
     pub lagrangian: f64,
     /// Primal residual of the last iteration.
+    #[serde(deserialize_with = "null_is_nan")]
     pub primal_residual: f64,
     /// Dual residual of the last iteration.
+    #[serde(deserialize_with = "null_is_nan")]
     pub dual_residual: f64,
     /// Accuracies of the last iteration.
     pub accuracy: Accuracy,
@@ -160,6 +172,11 @@ pub struct Summary {
     pub bytes: BytesSummary,
     /// Wall time.
     pub seconds: SecondsSummary,
+}
+
+/// JSON has no NaN and no infinity: they are written as null.
+fn null_is_nan<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::<f64>::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
 
 /// One row of `history.csv`.

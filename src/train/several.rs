@@ -141,7 +141,8 @@ pub fn train_several<T: Real>(
                 let begun = matches!(left, Left::Begun);
                 let has_checkpoints = settings.method == Method::Admm;
                 let options = RunOptions {
-                    overwrite: overwrite || begun && !has_checkpoints,
+                    // What is there has neither a result nor a checkpoint.
+                    overwrite: overwrite || resume && !(begun && has_checkpoints),
                     resume: begun && has_checkpoints,
                     screen: screen.clone(),
                     inspected: inspected.clone(),
@@ -204,12 +205,12 @@ fn left_by(
 ) -> Result<Left, TrainError> {
     let folder = &settings.output;
     let own = match communicator.rank() {
-        0 if folder.join("summary.json").is_file() => {
-            fs::read(folder.join("summary.json")).unwrap_or_default()
-        }
-        0 if folder.join("config.toml").is_file() => b"begun".to_vec(),
-        _ => Vec::new(),
+        0 if folder.join("summary.json").is_file() => summary_of_ended(&folder.join("summary.json")),
+        0 if folder.join("config.toml").is_file() => Ok(b"begun".to_vec()),
+        _ => Ok(Vec::new()),
     };
+    let own =
+        agree(communicator, policy, "earlier runs", own.map_err(SetUpError::from), SetUpError::describe)?;
     let text = broadcast(communicator, policy, "what is left of a run", 0, own)?;
     if text.is_empty() {
         return Ok(Left::Nothing);
@@ -221,10 +222,26 @@ fn left_by(
     })
 }
 
-/// The folder that holds the runs: no results of another run, and no runs beyond those of this one.
+/// The summary of a run that has ended by itself; `begun` for that of any other.
+fn summary_of_ended(path: &Path) -> Result<Vec<u8>, OutputError> {
+    let unreadable = |source| OutputError::Read { path: path.to_owned(), source };
+    let text = fs::read(path).map_err(unreadable)?;
+    let summary: serde_json::Value =
+        serde_json::from_slice(&text).map_err(|error| unreadable(error.into()))?;
+    let status = summary.get("status").and_then(|status| status.as_str());
+    if status.and_then(Status::code_of_ended).is_none() {
+        return Ok(b"begun".to_vec());
+    }
+    // A result that this program cannot read must not be trained over.
+    serde_json::from_value::<Summary>(summary).map_err(|error| unreadable(error.into()))?;
+    Ok(text)
+}
+
+/// The folder that holds the runs, once the first of them has ended: no results of an earlier command are left in it.
 fn open(settings: &Settings, overwrite: bool, several: &SeveralSummary) -> Result<OutputFolder, OutputError> {
     for (number, path) in runs_in(&settings.output) {
-        if number >= settings.runs {
+        // Runs that are still to come must not be taken for done.
+        if number >= several.runs.len() {
             clear(&path)?;
         }
     }

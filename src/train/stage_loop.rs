@@ -109,6 +109,7 @@ impl<T: Real> Run<'_, T> {
             }
         }
         let at_end = self.settle(&mut state, shape, policy)?.status;
+        self.clock.stage_ended();
         self.end_stage(&mut state)?;
         // Residuals that met their tolerances do not excuse an iteration after them that is not finite.
         let status = match (status, at_end) {

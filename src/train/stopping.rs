@@ -65,6 +65,11 @@ impl Clock {
         matches!(self.every, CheckpointEvery::Iterations(every) if iteration.is_multiple_of(every))
     }
 
+    /// What was asked for at the end of a stage was not granted: the next one asks again.
+    pub fn stage_ended(&mut self) {
+        self.is_asked = false;
+    }
+
     /// The time to the next one begins.
     pub fn checkpoint_written(&mut self) {
         (self.last, self.is_asked) = (Instant::now(), false);
