@@ -16,6 +16,8 @@ for variable in PDADMM_REFERENCE_TRACES PDADMM_DATASETS; do
 done
 # Tests that link LAPACK in several threads at once should not each start a thread a core.
 export OPENBLAS_NUM_THREADS=${OPENBLAS_NUM_THREADS:-1}
+# Programs that other threads of a test start inherit the handle, and with it the lock, of a file that it writes.
+export HDF5_USE_FILE_LOCKING=${HDF5_USE_FILE_LOCKING:-FALSE}
 export RUST_BACKTRACE=${RUST_BACKTRACE:-1}
 
 results=() failed=0

@@ -11,7 +11,7 @@ use super::signals::listen;
 use crate::error_chain;
 use crate::inspection::{FileKind, Findings};
 use crate::linalg::Real;
-use crate::parallel::{Communicator, WaitPolicy, agree, broadcast};
+use crate::parallel::{Communicator, WaitPolicy, agree, broadcast, may_be_rank_zero};
 use crate::settings::{Method, Precision, RawSettings, Settings, SettingsError, resumed};
 use crate::train::{RunOptions, Screen, Status, TrainError, checkpoint_files, train, train_several};
 
@@ -46,7 +46,9 @@ pub fn inspect(arguments: &TrainArguments) -> Findings {
     match checked_settings(arguments) {
         Ok(settings) => {
             let parts = match &arguments.resume {
-                Some(_) if !arguments.trust_files => checkpoint_files(&settings.output, settings.runs),
+                Some(_) if !arguments.trust_files && may_be_rank_zero() => {
+                    checkpoint_files(&settings.output, settings.runs)
+                }
                 _ => Vec::new(),
             };
             let parts = parts.iter().map(|part| (FileKind::Checkpoint, part.as_path()));

@@ -27,7 +27,13 @@ impl Findings {
         if files.is_empty() || !may_be_rank_zero() {
             return Findings::Elsewhere;
         }
-        Findings::Inspected(files.iter().map(|&(kind, path)| inspect(kind, path, false)).collect())
+        // The checkpoint of a run that is still under way may go meanwhile; that run's lock will be met.
+        let has_gone = |kind, path: &Path| kind == FileKind::Checkpoint && !path.exists();
+        let found = files.iter().filter_map(|&(kind, path)| match inspect(kind, path, false) {
+            Err(_) if has_gone(kind, path) => None,
+            outcome => Some(outcome),
+        });
+        Findings::Inspected(found.collect())
     }
 
     /// Makes what rank 0 found known to all: the checksums of the files, in their order, none of them where they are
