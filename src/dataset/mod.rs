@@ -9,6 +9,7 @@ mod error;
 mod file;
 pub mod generate;
 pub mod import;
+mod rows;
 pub mod split;
 mod summary;
 mod write;

@@ -11,6 +11,7 @@ mod collective;
 mod communicator;
 mod error;
 pub mod exchange;
+pub mod features;
 mod launcher;
 #[cfg(feature = "mpi")]
 mod mpi;
@@ -20,6 +21,8 @@ pub mod node_blocks;
 pub mod plan;
 pub mod redistribute;
 mod roll_call;
+pub mod row_messages;
+pub mod row_shares;
 mod single;
 mod threads;
 mod wait;

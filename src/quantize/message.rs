@@ -140,7 +140,7 @@ impl Header {
         usize::try_from(self.rows).ok()?.checked_mul(usize::try_from(self.cols).ok()?)
     }
 
-    pub(super) fn error(&self, problem: Problem) -> MessageError {
+    pub(crate) fn error(&self, problem: Problem) -> MessageError {
         MessageError { wanted: *self, problem }
     }
 
