@@ -38,6 +38,7 @@
 //! Under MPI every rank calls [`train::train`] with the communicator that [`parallel::start`] gives.
 
 pub mod admm;
+pub mod augment;
 pub mod backprop;
 pub mod cli;
 pub mod dataset;

@@ -164,6 +164,7 @@ impl DatasetFile {
             labels: outline.labels,
             splits: outline.splits,
         };
+        self.go_through_augmented()?;
         Ok(data)
     }
 

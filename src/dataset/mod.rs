@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use ndarray::Array2;
 
+pub(crate) mod augmented;
 pub mod check;
 mod error;
 mod file;
@@ -14,6 +15,7 @@ pub mod split;
 mod summary;
 mod write;
 
+pub use augmented::AugmentedHeader;
 pub use error::DatasetError;
 pub use file::{DatasetFile, Header, Outline, checksum};
 pub use summary::Summary;

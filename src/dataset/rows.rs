@@ -13,7 +13,7 @@ use crate::storage::{CheckedDataSet, Fault, reserve};
 /// Elements that are read from the file at once.
 const PIECE: usize = 1 << 18;
 /// Elements of the rows that are held at once where all rows are gone through.
-const HELD: usize = 1 << 20;
+pub(super) const HELD: usize = 1 << 20;
 
 impl DatasetFile {
     /// Rows of the raw edges A, rows × N; columns are nodes of the whole graph.
@@ -155,7 +155,8 @@ impl DatasetFile {
     /// Whatever the parts say.
     pub fn go_through(&self) -> Result<(), DatasetError> {
         self.outline()?;
-        self.for_each_row_block(|_, _| (), |_, _| ())
+        self.for_each_row_block(|_, _| (), |_, _| ())?;
+        self.go_through_augmented()
     }
 
     /// CRC-32 of edges and features, whatever the file's layout: row by row the number of entries (u64), their

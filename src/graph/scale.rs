@@ -50,9 +50,11 @@ impl Scale {
     pub fn of_rows(features: &Features) -> Self {
         let inverse_sum = |sum: f64| inverse(sum);
         Scale::Rows(match features {
-            Features::Dense(h) => {
-                h.rows().into_iter().map(|row| inverse_sum(row.iter().map(|&h| f64::from(h).abs()).sum())).collect()
-            }
+            Features::Dense(h) => h
+                .rows()
+                .into_iter()
+                .map(|row| inverse_sum(row.iter().map(|&h| f64::from(h).abs()).sum()))
+                .collect(),
             Features::Sparse(h) => h
                 .outer_iterator()
                 .map(|row| inverse_sum(row.data().iter().map(|&h| f64::from(h).abs()).sum()))

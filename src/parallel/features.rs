@@ -155,8 +155,7 @@ impl<'a, T: Real> DistributedFeatures<'a, T> {
             let Some(routes) = &delivery.routes else { return take(block) };
             for (part, (own, out)) in block.parts.iter().zip(&mut delivered).enumerate() {
                 crate::graph::augment::clear(out, (delivery.rows, block.columns.len()));
-                let label =
-                    Label { purpose: "augmented features", part, column: block.columns.start };
+                let label = Label { purpose: "augmented features", part, column: block.columns.start };
                 self.messages.pass(routes, label, block.columns.len(), flat(own), flat_mut(out))?;
             }
             take(FeatureBlock { columns: block.columns, parts: &delivered })
@@ -206,7 +205,9 @@ fn request(
     let mask = |to: usize| {
         let run = shares.run(to);
         let mut mask = vec![false; run.len()];
-        receive[to].iter().for_each(|&place| mask[local.beyond()[place as usize] as usize - run.start] = true);
+        receive[to]
+            .iter()
+            .for_each(|&place| mask[local.beyond()[place as usize] as usize - run.start] = true);
         mask
     };
     messages.pass_masks(label, own.len(), mask, |from, mask| {
@@ -262,15 +263,18 @@ impl Delivery {
     fn new(shares: &RowShares, own: Range<usize>, wanted: &[Vec<usize>], rank: usize) -> Self {
         let here = wanted.get(rank).map_or(&[][..], Vec::as_slice);
         let rows = here.len();
-        let is_local = |(r, nodes): (usize, &Vec<usize>)| {
-            nodes.iter().all(|node| (r == rank) == own.contains(node))
-        };
+        let is_local =
+            |(r, nodes): (usize, &Vec<usize>)| nodes.iter().all(|node| (r == rank) == own.contains(node));
         if wanted.iter().enumerate().all(is_local) {
             let nodes = here.iter().map(|node| node - own.start).collect();
             return Self { nodes, rows, routes: None };
         }
         let mut place = vec![u32::MAX; own.len()];
-        wanted.iter().flatten().filter(|node| own.contains(node)).for_each(|node| place[node - own.start] = 0);
+        wanted
+            .iter()
+            .flatten()
+            .filter(|node| own.contains(node))
+            .for_each(|node| place[node - own.start] = 0);
         let nodes: Vec<usize> = (0..own.len()).filter(|&i| place[i] == 0).collect();
         nodes.iter().zip(0..).for_each(|(&i, at)| place[i] = at);
         let mut routes = RowRoutes::none(wanted.len());
@@ -294,7 +298,13 @@ mod tests {
     use proptest::prelude::*;
 
     /// A random graph, directed or not, with isolated nodes and weights, and its features, dense or sparse.
-    fn problem(nodes: usize, d: usize, seed: usize, directed: bool, sparse: bool) -> (SparseMatrix, Features) {
+    fn problem(
+        nodes: usize,
+        d: usize,
+        seed: usize,
+        directed: bool,
+        sparse: bool,
+    ) -> (SparseMatrix, Features) {
         let hash = |a: usize, b: usize| (a * 7919 + b * 104_729 + seed * 31 + a * b * 13) % 97;
         let csr = |rows: usize, columns: usize, value: &dyn Fn(usize, usize) -> f32| {
             let (mut starts, mut indices, mut data) = (vec![0], Vec::new(), Vec::new());
@@ -392,7 +402,8 @@ mod tests {
             let source: Vec<f64> = (0..ROWS * columns).map(|i| (i * 3 + rank) as f64).collect();
             let mut target = vec![0.0; 3 * ROWS * columns];
             let rows: Vec<u32> = (0..ROWS as u32).rev().collect();
-            let receive = (0..3).map(|from| (from * ROWS as u32..(from + 1) * ROWS as u32).collect()).collect();
+            let receive =
+                (0..3).map(|from| (from * ROWS as u32..(from + 1) * ROWS as u32).collect()).collect();
             let routes = RowRoutes { send: vec![rows; 3], receive };
             let label = Label { purpose: "test", part: 0, column: 0 };
             let messages = RowMessages::new(communicator, &policy);

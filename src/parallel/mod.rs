@@ -13,6 +13,7 @@ mod error;
 pub mod exchange;
 pub mod features;
 mod launcher;
+pub mod memory;
 #[cfg(feature = "mpi")]
 mod mpi;
 #[cfg(feature = "mpi")]

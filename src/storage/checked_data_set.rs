@@ -38,7 +38,8 @@ impl Part {
 #[derive(Debug)]
 pub(crate) struct CheckedDataSet<'a> {
     pub(super) source: &'a Hdf5Source,
-    pub(super) place: String,
+    /// Its path within the file.
+    pub(crate) place: String,
     pub(super) data: hdf5::Dataset,
     pub(super) descriptor: TypeDescriptor,
     /// Size in each dimension; the product is backed by stored bytes.
@@ -61,13 +62,9 @@ impl CheckedDataSet<'_> {
 
     fn read<T: H5Type + Copy + Zero>(&self, part: &Part) -> Result<Vec<T>, StorageError> {
         if let Part::All = part {
-            let mut values =
-                filled(&self.place, self.len(), T::zero()).map_err(|f| self.source.fault(f))?;
+            let mut values = filled(&self.place, self.len(), T::zero()).map_err(|f| self.source.fault(f))?;
             if !values.is_empty() {
-                self.data
-                    .as_reader()
-                    .read_into_raw(&mut values)
-                    .map_err(self.source.library(&self.place))?;
+                self.data.as_reader().read_into_raw(&mut values).map_err(self.source.library(&self.place))?;
             }
             return Ok(values);
         }
