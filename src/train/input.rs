@@ -131,7 +131,7 @@ pub fn build<T: Real>(
     if dual {
         let parts = cut(&gram, evaluated).into_iter().zip(cut(&a0, evaluated)).collect();
         let own = |a: &Array2<T>| a.slice(s![..nodes, ..]).to_owned();
-        let weights = DualWeights::with_products(x, w0, own(&gram), own(&a0));
+        let weights = DualWeights::with_products(x, w0, own(&gram), own(&a0), 0);
         Input {
             weights: Weights::Dual(Box::new(weights)),
             evaluated: EvaluatedInput::Dual(parts),

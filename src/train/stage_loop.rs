@@ -12,11 +12,11 @@ use super::schedule::Schedule;
 use super::stage;
 use super::state::{PendingRow, RunState};
 use super::status::Status;
-use crate::admm::Penalties;
 use crate::admm::deepen::LayerWeights;
 use crate::admm::iteration::{self, LayerReport, RankState, Rules, iterate};
 use crate::admm::p_quantized::QuantizedP;
 use crate::admm::residuals::Totals;
+use crate::admm::{Penalties, Team};
 use crate::linalg::Real;
 use crate::parallel::plan::{Plan, StageShape};
 use crate::parallel::{WaitPolicy, agree, wait_sum};
@@ -126,9 +126,10 @@ impl<T: Real> Run<'_, T> {
         exchange.borrow_mut().expect_activations::<T>(
             state.boundaries.first().iter().flat_map(|b| b.blocks.iter().map(|block| block.p.dim())),
         )?;
+        let mut team = Team::of_one_shard(&mut self.workspace, &self.workers);
         stage::forward(
             state,
-            &self.workers,
+            &mut team,
             |below| {
                 let l = below.index;
                 below
@@ -156,7 +157,8 @@ impl<T: Real> Run<'_, T> {
         run.p_ranges = peaks.iter().map(|&peak| PowerRange::holding(peak)).collect();
         run.q_ranges = run.p_ranges.clone();
         let (p_levels, q_levels) = self.level_sets(run)?;
-        stage::round_start(&mut run.network, p_levels.as_deref(), q_levels.as_deref(), &self.workers);
+        let mut team = Team::of_one_shard(&mut self.workspace, &self.workers);
+        stage::round_start(&mut run.network, p_levels.as_deref(), q_levels.as_deref(), &mut team);
         Ok(())
     }
 
@@ -208,7 +210,8 @@ impl<T: Real> Run<'_, T> {
             below,
             above,
         )?;
-        iterate(state, rules, &mut self.exchange, &mut self.workspace, &self.workers, reports)?;
+        let mut team = Team::of_one_shard(&mut self.workspace, &self.workers);
+        iterate(state, rules, &mut self.exchange, &mut team, reports)?;
         Ok(())
     }
 
