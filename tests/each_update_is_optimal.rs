@@ -11,7 +11,7 @@ use pdadmm_g::admm::p_quantized::{self, SpectralNorm};
 use pdadmm_g::admm::penalties::WeightPenalty;
 use pdadmm_g::admm::state::FirstLayer;
 use pdadmm_g::admm::{
-    Boundary, BoundaryBlock, Layer, LayerBlock, Penalties, Weights, Workspace, b, q, u, w, z, z_last,
+    Boundary, BoundaryBlock, Layer, LayerBlock, Penalties, Team, Weights, Workspace, b, q, u, w, z, z_last,
 };
 use pdadmm_g::linalg::{NodeBlocks, Real, Workers};
 use pdadmm_g::quantize::LevelSet;
@@ -118,7 +118,11 @@ impl<T: Real> Case<T> {
         let layer_blocks = cut(&z0).into_iter().map(|z| LayerBlock { m: Array2::zeros(z.dim()), z });
         let layer = Layer { index, weights, b, penalty, blocks: layer_blocks.collect(), spectral: None };
         let mut case = Self { layer, below, penalties: Penalties { rho: 0.7, nu: 0.4 }, nodes };
-        w::refresh(&mut case.layer, Some(&case.below), &Workers::one());
+        w::refresh(
+            &mut case.layer,
+            Some(&case.below),
+            &mut Team::of_one_shard(&mut Workspace::new(), &Workers::one()),
+        );
         case
     }
 
@@ -165,39 +169,53 @@ impl<T: Real> Case<T> {
 
     fn gradient_step_p(&mut self) -> PStep {
         let (mut space, workers) = (Workspace::new(), Workers::one());
-        let h = p::gradient_begin(&self.layer, &mut space, &workers);
-        p::gradient_finish(&mut self.layer, &mut self.below, h, &self.penalties, &mut space, &workers)
+        let mut team = Team::of_one_shard(&mut space, &workers);
+        let h = p::gradient_begin(&self.layer, &mut team);
+        p::gradient_finish(&mut self.layer, &mut self.below, h, &self.penalties, &mut team)
     }
 
     fn exact_p(&mut self) {
         let (mut space, workers) = (Workspace::new(), Workers::one());
-        let h = p::exact_begin(&self.layer, &mut space, &workers);
-        p::exact_finish(&self.layer, &mut self.below, h, &self.penalties, &mut space, &workers).unwrap();
+        let mut team = Team::of_one_shard(&mut space, &workers);
+        let h = p::exact_begin(&self.layer, &mut team);
+        p::exact_finish(&self.layer, &mut self.below, h, &self.penalties, &mut team).unwrap();
     }
 
     fn quantized_p(&mut self, levels: &LevelSet, norm: SpectralNorm) -> PStep {
         let (mut space, workers) = (Workspace::new(), Workers::one());
-        let h = p::gradient_begin(&self.layer, &mut space, &workers);
+        let mut team = Team::of_one_shard(&mut space, &workers);
+        let h = p::gradient_begin(&self.layer, &mut team);
         let (layer, below) = (&mut self.layer, &mut self.below);
-        p_quantized::gradient_step(layer, below, h, levels, &self.penalties, norm, &mut space, &workers)
-            .unwrap()
+        p_quantized::gradient_step(layer, below, h, levels, &self.penalties, norm, &mut team).unwrap()
     }
 
     fn best_levels_p(&mut self, levels: &LevelSet) -> PStep {
         let (mut space, workers) = (Workspace::new(), Workers::one());
-        let h = p::exact_begin(&self.layer, &mut space, &workers);
+        let mut team = Team::of_one_shard(&mut space, &workers);
+        let h = p::exact_begin(&self.layer, &mut team);
         let below = &mut self.below;
-        p_quantized::best_levels(&self.layer, below, h, levels, &self.penalties, &mut space, &workers)
+        p_quantized::best_levels(&self.layer, below, h, levels, &self.penalties, &mut team)
     }
 
     fn gradient_step_w(&mut self) -> f64 {
         let below = (self.layer.index > 1).then_some(&self.below);
-        w::gradient(&mut self.layer, below, &self.penalties, &mut Workspace::new(), &Workers::one())
+        w::gradient(
+            &mut self.layer,
+            below,
+            &self.penalties,
+            &mut Team::of_one_shard(&mut Workspace::new(), &Workers::one()),
+        )
     }
 
     fn exact_w(&mut self) {
         let below = (self.layer.index > 1).then_some(&self.below);
-        w::exact(&mut self.layer, below, &self.penalties, &mut Workspace::new(), &Workers::one()).unwrap();
+        w::exact(
+            &mut self.layer,
+            below,
+            &self.penalties,
+            &mut Team::of_one_shard(&mut Workspace::new(), &Workers::one()),
+        )
+        .unwrap();
     }
 
     /// The product that the layer carries along is W p.
@@ -347,7 +365,11 @@ fn hold_quantized_p<T: Real>(mut case: Case<T>, levels: &LevelSet, norm: Spectra
     for block in &mut case.below.blocks {
         block.p.rows_mut().into_iter().for_each(|mut row| levels.round(row.as_slice_mut().unwrap()));
     }
-    w::refresh(&mut case.layer, Some(&case.below), &Workers::one());
+    w::refresh(
+        &mut case.layer,
+        Some(&case.below),
+        &mut Team::of_one_shard(&mut Workspace::new(), &Workers::one()),
+    );
     let old = case.p();
     let (g, phi) = (case.gradient_p(&old), case.phi_p(&old));
     let PStep { tau, .. } = case.quantized_p(levels, norm);
@@ -519,7 +541,11 @@ fn both_forms_of_layer_1_give_the_same_w() {
                     } else {
                         case.gradient_step_w();
                     }
-                    b::update(&mut case.layer, nodes, &mut Workspace::new(), &Workers::one());
+                    b::update(
+                        &mut case.layer,
+                        nodes,
+                        &mut Team::of_one_shard(&mut Workspace::new(), &Workers::one()),
+                    );
                     let layer = &case.layer;
                     let (plain, carried) = (layer.weights.norm2(), layer.weights.dense());
                     assert!((plain - norm2(&carried)).abs() <= 1e-9 * plain, "‖W‖² of {shape:?}");
@@ -535,7 +561,7 @@ fn both_forms_of_layer_1_give_the_same_w() {
 in_both_precisions!(b_is_the_mean_of_what_remains, shapes(), check_b);
 fn check_b<T: Real>(shape: Shape, seed: u64) {
     let mut case = Case::<T>::new(shape, seed);
-    b::update(&mut case.layer, shape.nodes, &mut Workspace::new(), &Workers::one());
+    b::update(&mut case.layer, shape.nodes, &mut Team::of_one_shard(&mut Workspace::new(), &Workers::one()));
     let remains = case.residual(&case.p(), &case.w()).mean_axis(Axis(0)).unwrap();
     assert!(remains.iter().all(|mean| mean.abs() <= slack::<T>() * 10.0), "{shape:?}: {remains}");
     let fit = |case: &Case<T>| norm2(&case.residual(&case.p(), &case.w()));

@@ -14,7 +14,7 @@ use pdadmm_g::admm::penalties::WeightPenalty;
 use pdadmm_g::admm::residuals::{LayerTerms, Totals};
 use pdadmm_g::admm::state::FirstLayer;
 use pdadmm_g::admm::{
-    Boundary, BoundaryBlock, Layer, LayerBlock, Penalties, Subproblem, Weights, Workspace, w,
+    Boundary, BoundaryBlock, Layer, LayerBlock, Penalties, Subproblem, Team, Weights, Workspace, w,
 };
 use pdadmm_g::linalg::{NodeBlocks, Workers};
 use pdadmm_g::quantize::LevelSet;
@@ -86,7 +86,8 @@ impl Trace {
         };
         for i in 0..self.depth {
             let below = i.checked_sub(1).map(|i| &state.boundaries[i]);
-            w::refresh(&mut state.layers[i], below, &Workers::one());
+            let (mut workspace, workers) = (Workspace::new(), Workers::one());
+            w::refresh(&mut state.layers[i], below, &mut Team::of_one_shard(&mut workspace, &workers));
         }
         state
     }
@@ -140,7 +141,8 @@ fn follow(path: &Path, block_nodes: Option<usize>, threads: usize) -> (f64, Stri
             quantized_p: QuantizedP::GradientStep(SpectralNorm::Exact),
             z_tolerance: 1e-13,
         };
-        iterate(&mut state, &rules, &mut NoNeighbours, &mut workspace, &workers, &mut reports).unwrap();
+        let mut team = Team::of_one_shard(&mut workspace, &workers);
+        iterate(&mut state, &rules, &mut NoNeighbours, &mut team, &mut reports).unwrap();
         let mut hold_above = |floor: f64, what: String, ours: &Array2<f64>, theirs: &Array2<f64>| {
             assert_eq!(ours.dim(), theirs.dim(), "{what}");
             let difference = norm(&(ours - theirs));

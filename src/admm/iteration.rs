@@ -8,7 +8,7 @@ use super::p::{self, PStep};
 use super::p_quantized::{self, QuantizedP, SpectralNorm};
 use super::q::{self, QStep};
 use super::residuals::{LayerTerms, layer_terms};
-use super::{Boundary, Layer, Penalties, Subproblem, Weights, Workspace, b, u, w, z, z_last};
+use super::{Boundary, Layer, Penalties, Subproblem, Team, Weights, b, u, w, z, z_last};
 use crate::linalg::elements::{flat_mut, larger};
 use crate::linalg::factor::FactorError;
 use crate::linalg::{Real, Workers};
@@ -224,8 +224,7 @@ pub fn iterate<T: Real, N: Neighbours<T>>(
     state: &mut RankState<T>,
     rules: &Rules,
     neighbours: &mut N,
-    workspace: &mut Workspace<T>,
-    workers: &Workers,
+    team: &mut Team<'_, T>,
     reports: &mut Vec<LayerReport>,
 ) -> Result<(), N::Error> {
     reports.clear();
@@ -250,35 +249,33 @@ pub fn iterate<T: Real, N: Neighbours<T>>(
             let levels = rules.p_levels.as_ref().and_then(|sets| sets.get(l - 2));
             let solve = exact && (levels.is_none() || rules.quantized_p == QuantizedP::BestLevels);
             let h = match solve {
-                true => p::exact_begin(layer, workspace, workers),
-                false => p::gradient_begin(layer, workspace, workers),
+                true => p::exact_begin(layer, team),
+                false => p::gradient_begin(layer, team),
             };
             if i == 0 && !std::mem::take(&mut state.below_is_current) {
-                receive_q(boundary, rules, neighbours, workers, scale)?;
+                receive_q(boundary, rules, neighbours, team.workers, scale)?;
             }
             let step = match (levels, solve) {
                 (Some(levels), true) => {
-                    Ok(p_quantized::best_levels(layer, boundary, h, levels, penalties, workspace, workers))
+                    Ok(p_quantized::best_levels(layer, boundary, h, levels, penalties, team))
                 }
                 (Some(levels), false) => {
                     let norm = match rules.quantized_p {
                         QuantizedP::GradientStep(norm) => norm,
                         QuantizedP::BestLevels => SpectralNorm::Power,
                     };
-                    p_quantized::gradient_step(
-                        layer, boundary, h, levels, penalties, norm, workspace, workers,
-                    )
+                    p_quantized::gradient_step(layer, boundary, h, levels, penalties, norm, team)
                 }
-                (None, true) => p::exact_finish(layer, boundary, h, penalties, workspace, workers),
-                (None, false) => Ok(p::gradient_finish(layer, boundary, h, penalties, workspace, workers)),
+                (None, true) => p::exact_finish(layer, boundary, h, penalties, team),
+                (None, false) => Ok(p::gradient_finish(layer, boundary, h, penalties, team)),
             };
             let PStep { peak, .. } = report.or_failure(step, Variable::P);
             report.p_peak = peak;
             if let (None, Some(wire)) = (levels, rules.wire) {
                 // On every boundary, between ranks or not, so that results do not depend on the number of ranks.
-                workers.each(&mut boundary.blocks, |_, block| wire.round(flat_mut(&mut block.p)));
+                team.workers.each(&mut boundary.blocks, |_, block| wire.round(flat_mut(&mut block.p)));
                 if !solve {
-                    w::refresh(layer, Some(boundary), workers);
+                    w::refresh(layer, Some(boundary), team);
                 }
             }
             if !peak.is_finite() || not_finite(boundary.blocks.iter().map(|block| &block.p)) {
@@ -293,16 +290,16 @@ pub fn iterate<T: Real, N: Neighbours<T>>(
         // Lines 2, 3: W and b.
         let boundary = below.map(|below| &state.boundaries[below]);
         if exact {
-            let step = w::exact(layer, boundary, penalties, workspace, workers);
+            let step = w::exact(layer, boundary, penalties, team);
             report.or_failure(step, Variable::W);
         } else {
-            w::gradient(layer, boundary, penalties, workspace, workers);
+            w::gradient(layer, boundary, penalties, team);
             if rules.iteration.is_multiple_of(REFRESH_EVERY) {
-                w::refresh(layer, boundary, workers);
+                w::refresh(layer, boundary, team);
             }
         }
         neighbours.progress()?;
-        b::update(layer, state.nodes, workspace, workers);
+        b::update(layer, state.nodes, team);
 
         // Line 4: z.
         let above = state.above(i);
@@ -311,11 +308,11 @@ pub fn iterate<T: Real, N: Neighbours<T>>(
             (Some(above), _) => {
                 let edges = &state.boundaries[above].blocks;
                 let b = &layer.b;
-                workers.each(&mut layer.blocks, |k, block| z::update(block, b, &edges[k].q));
+                team.workers.each(&mut layer.blocks, |k, block| z::update(block, b, &edges[k].q));
             }
             (None, Some(labels)) => {
                 let (b, nu, tolerance) = (&layer.b, penalties.nu, rules.z_tolerance);
-                workers.each(&mut layer.blocks, |k, block| {
+                team.workers.each(&mut layer.blocks, |k, block| {
                     z_last::update(block, b, &labels[k], nu, tolerance);
                 });
             }
@@ -347,7 +344,7 @@ pub fn iterate<T: Real, N: Neighbours<T>>(
             let levels = rules.q_levels.as_ref().and_then(|sets| sets.get(layer.index - 1));
             let mut work: Vec<_> =
                 boundary.blocks.iter_mut().map(|block| (block, QStep::default())).collect();
-            workers.each(&mut work, |k, (block, step)| {
+            team.workers.each(&mut work, |k, (block, step)| {
                 *step = q::update(&layer.blocks[k].z, block, penalties, levels, rules.wire);
                 u::update(block, penalties.rho);
             });
@@ -397,7 +394,7 @@ fn inputs_of<T: Real>(layer: &Layer<T>) -> usize {
     match &layer.weights {
         Weights::Hidden(w) => w.ncols(),
         Weights::First(first) => first.w.ncols(),
-        Weights::Dual(dual) => dual.d.nrows(),
+        Weights::Dual(dual) => dual.gram.ncols(),
     }
 }
 

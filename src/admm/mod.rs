@@ -23,6 +23,7 @@ pub mod q;
 pub mod residuals;
 pub mod spectral;
 pub mod state;
+pub mod team;
 pub mod u;
 pub mod w;
 pub mod workspace;
@@ -31,6 +32,7 @@ pub mod z_last;
 
 pub use penalties::Penalties;
 pub use state::{Boundary, BoundaryBlock, Layer, LayerBlock, Weights};
+pub use team::Team;
 pub use workspace::Workspace;
 
 /// How the p and W subproblems are solved.

@@ -4,10 +4,10 @@
 
 use ndarray::{Array1, Array2};
 
-use super::{Boundary, BoundaryBlock, Layer, LayerBlock, Penalties, Weights, Workspace};
+use super::{Boundary, BoundaryBlock, Layer, LayerBlock, Penalties, Team, Weights};
 use crate::linalg::elements::{flat_vector, frobenius2, rows, rows_mut, settle_all, sum_squares};
 use crate::linalg::factor::FactorError;
-use crate::linalg::{Real, ScalarSum, Workers, product::product};
+use crate::linalg::{Real, product::product};
 
 /// What an update of p leaves to be known.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -21,23 +21,15 @@ pub struct PStep {
 /// First half of the gradient step: H = R W with R = z − W p − b, per block, nodes × n_{l−1}.
 ///
 /// Cost: 2 N n_l n_{l−1}.
-pub fn gradient_begin<T: Real>(
-    layer: &Layer<T>,
-    workspace: &mut Workspace<T>,
-    workers: &Workers,
-) -> Vec<Array2<T>> {
-    times_w(layer, workspace, workers, |block, b, r| residual(block, b, r))
+pub fn gradient_begin<T: Real>(layer: &Layer<T>, team: &mut Team<'_, T>) -> Vec<Array2<T>> {
+    times_w(layer, team, |block, b, r| residual(block, b, r))
 }
 
 /// First half of the exact solve: H = (z − b) W, per block, nodes × n_{l−1}.
 ///
 /// Cost: 2 N n_l n_{l−1}.
-pub fn exact_begin<T: Real>(
-    layer: &Layer<T>,
-    workspace: &mut Workspace<T>,
-    workers: &Workers,
-) -> Vec<Array2<T>> {
-    times_w(layer, workspace, workers, |block, b, r| target(block, b, r))
+pub fn exact_begin<T: Real>(layer: &Layer<T>, team: &mut Team<'_, T>) -> Vec<Array2<T>> {
+    times_w(layer, team, |block, b, r| target(block, b, r))
 }
 
 /// p_l ← p_l − g/τ, g = −ν Wᵀr + u_{l−1} + ρ (p_l − q_{l−1}), and W p with it, without a product formed twice.
@@ -49,20 +41,18 @@ pub fn gradient_finish<T: Real>(
     below: &mut Boundary<T>,
     h: Vec<Array2<T>>,
     penalties: &Penalties,
-    workspace: &mut Workspace<T>,
-    workers: &Workers,
+    team: &mut Team<'_, T>,
 ) -> PStep {
     let Weights::Hidden(w) = &layer.weights else { return PStep::default() };
-    let mut wg = workspace.take_blocks(layer.blocks.iter().map(|block| block.m.nrows()), w.nrows());
+    let mut wg = team.workspace.take_blocks(layer.blocks.iter().map(|block| block.m.nrows()), w.nrows());
     let mut work: Vec<_> = h.into_iter().zip(&mut wg).map(|(g, wg)| (g, wg, 0.0, 0.0)).collect();
     let boundary = &below.blocks;
-    workers.each(&mut work, |i, (g, wg, g2, wg2)| {
+    team.workers.each(&mut work, |i, (g, wg, g2, wg2)| {
         *g2 = gradient(g, &boundary[i], penalties);
         product(T::one(), &*g, &w.t(), T::zero(), *wg);
         *wg2 = frobenius2(wg);
     });
-    let g2 = ScalarSum::of(work.iter().map(|work| work.2));
-    let wg2 = ScalarSum::of(work.iter().map(|work| work.3));
+    let [g2, wg2] = team.sums(work.iter().map(|work| [work.2, work.3]));
     let h: Vec<_> = work.into_iter().map(|work| work.0).collect();
     let mut step = PStep::default();
     if g2.is_normal() {
@@ -70,14 +60,14 @@ pub fn gradient_finish<T: Real>(
         let scale = T::of(-1.0 / step.tau);
         let mut pairs: Vec<_> = layer.blocks.iter_mut().zip(&mut below.blocks).collect();
         let (h, wg) = (&h, &wg);
-        workers.each(&mut pairs, |i, (block, boundary)| {
+        team.workers.each(&mut pairs, |i, (block, boundary)| {
             boundary.p.scaled_add(scale, &h[i]);
             settle_all(&mut boundary.p);
             block.m.scaled_add(scale, &wg[i]);
         });
     }
-    workspace.give_blocks(h);
-    workspace.give_blocks(wg);
+    team.workspace.give_blocks(h);
+    team.workspace.give_blocks(wg);
     step
 }
 
@@ -93,18 +83,17 @@ pub fn exact_finish<T: Real>(
     below: &mut Boundary<T>,
     mut h: Vec<Array2<T>>,
     penalties: &Penalties,
-    workspace: &mut Workspace<T>,
-    workers: &Workers,
+    team: &mut Team<'_, T>,
 ) -> Result<PStep, FactorError> {
     let Weights::Hidden(w) = &layer.weights else { return Ok(PStep::default()) };
     let n = w.ncols();
     let mut a = Array2::zeros((n, n));
-    workers.product(T::of(penalties.nu), &w.t().to_owned(), w, T::zero(), &mut a);
+    team.workers.product(T::of(penalties.nu), &w.t().to_owned(), w, T::zero(), &mut a);
     a.diag_mut().mapv_inplace(|x| x + T::of(penalties.rho));
     let inverse = T::spd_inverse(a)?;
     let (rho, nu) = (T::of(penalties.rho), T::of(penalties.nu));
     let mut work: Vec<_> = h.iter_mut().zip(&mut below.blocks).collect();
-    workers.each(&mut work, |_, (h, BoundaryBlock { p, q, u })| {
+    team.workers.each(&mut work, |_, (h, BoundaryBlock { p, q, u })| {
         for ((h, q), u) in rows_mut(h).zip(rows(q)).zip(rows(u)) {
             for ((h, &q), &u) in h.iter_mut().zip(q).zip(u) {
                 *h = nu * *h + rho * q - u;
@@ -113,27 +102,26 @@ pub fn exact_finish<T: Real>(
         product(T::one(), &**h, &inverse, T::zero(), p);
         settle_all(p);
     });
-    workspace.give_blocks(h);
+    team.workspace.give_blocks(h);
     Ok(PStep::default())
 }
 
 /// H ← (what `rows` writes) W for every block.
 fn times_w<T: Real>(
     layer: &Layer<T>,
-    workspace: &mut Workspace<T>,
-    workers: &Workers,
+    team: &mut Team<'_, T>,
     rows: impl Fn(&LayerBlock<T>, &Array1<T>, &mut Array2<T>) + Sync,
 ) -> Vec<Array2<T>> {
     let Weights::Hidden(w) = &layer.weights else { return Vec::new() };
     let nodes = || layer.blocks.iter().map(|block| block.m.nrows());
-    let mut r = workspace.take_blocks(nodes(), w.nrows());
-    let mut h = workspace.take_blocks(nodes(), w.ncols());
+    let mut r = team.workspace.take_blocks(nodes(), w.nrows());
+    let mut h = team.workspace.take_blocks(nodes(), w.ncols());
     let mut work: Vec<_> = r.iter_mut().zip(&mut h).collect();
-    workers.each(&mut work, |i, (r, h)| {
+    team.workers.each(&mut work, |i, (r, h)| {
         rows(&layer.blocks[i], &layer.b, r);
         product(T::one(), &**r, w, T::zero(), *h);
     });
-    workspace.give_blocks(r);
+    team.workspace.give_blocks(r);
     h
 }
 

@@ -3,10 +3,10 @@
 use ndarray::{Array2, s};
 
 use super::p::{PStep, gradient};
-use super::{Boundary, BoundaryBlock, Layer, Penalties, Weights, Workspace, spectral};
+use super::{Boundary, BoundaryBlock, Layer, Penalties, Team, Weights, spectral};
 use crate::linalg::elements::{larger, peak, rows, rows_mut, sum2};
 use crate::linalg::factor::FactorError;
-use crate::linalg::{Real, ScalarSum, Workers, product::product};
+use crate::linalg::{Real, product::product};
 use crate::quantize::LevelSet;
 
 /// Where rounding makes the model fail to majorise, τ grows by at least this factor.
@@ -44,7 +44,6 @@ pub enum SpectralNorm {
 ///
 /// # Errors
 /// LAPACK failed in the exact spectral norm.
-#[allow(clippy::too_many_arguments)]
 pub fn gradient_step<T: Real>(
     layer: &mut Layer<T>,
     below: &mut Boundary<T>,
@@ -52,8 +51,7 @@ pub fn gradient_step<T: Real>(
     levels: &LevelSet,
     penalties: &Penalties,
     norm: SpectralNorm,
-    workspace: &mut Workspace<T>,
-    workers: &Workers,
+    team: &mut Team<'_, T>,
 ) -> Result<PStep, FactorError> {
     let Weights::Hidden(w) = &layer.weights else { return Ok(PStep::default()) };
     let Penalties { rho, nu } = *penalties;
@@ -64,8 +62,8 @@ pub fn gradient_step<T: Real>(
     let mut step = PStep { tau: nu * spectral + rho, peak: 0.0 };
     let rows_of = |layer: &Layer<T>| layer.blocks.iter().map(|block| block.m.nrows()).collect::<Vec<_>>();
     let nodes = rows_of(layer);
-    let mut new_p = workspace.take_blocks(nodes.iter().copied(), w.ncols());
-    let mut new_m = workspace.take_blocks(nodes.iter().copied(), w.nrows());
+    let mut new_p = team.workspace.take_blocks(nodes.iter().copied(), w.ncols());
+    let mut new_m = team.workspace.take_blocks(nodes.iter().copied(), w.nrows());
     let mut work: Vec<_> = h
         .into_iter()
         .zip(new_p.drain(..).zip(new_m.drain(..)))
@@ -75,7 +73,7 @@ pub fn gradient_step<T: Real>(
     let mut first = true;
     loop {
         let scale = T::of(1.0 / step.tau);
-        workers.each(&mut work, |i, trial| {
+        team.workers.each(&mut work, |i, trial| {
             if first {
                 gradient(&mut trial.g, &boundary[i], penalties);
             }
@@ -88,8 +86,7 @@ pub fn gradient_step<T: Real>(
         });
         first = false;
         step.peak = work.iter().fold(0.0, |top, trial| larger(top, trial.peak));
-        let d2 = ScalarSum::of(work.iter().map(|trial| trial.d2));
-        let wd2 = ScalarSum::of(work.iter().map(|trial| trial.wd2));
+        let [d2, wd2] = team.sums(work.iter().map(|trial| [trial.d2, trial.wd2]));
         let needed = nu * wd2 + rho * d2;
         // The margin covers rounding of the two norms.
         // A step of nothing is always right; W p formed anew may still differ from the one carried along.
@@ -100,9 +97,9 @@ pub fn gradient_step<T: Real>(
         step.tau = (needed / d2).max(step.tau) * TAU_GROWTH;
     }
     for ((trial, block), boundary) in work.into_iter().zip(&mut layer.blocks).zip(&mut below.blocks) {
-        workspace.give(std::mem::replace(&mut boundary.p, trial.p));
-        workspace.give(std::mem::replace(&mut block.m, trial.m));
-        workspace.give(trial.g);
+        team.workspace.give(std::mem::replace(&mut boundary.p, trial.p));
+        team.workspace.give(std::mem::replace(&mut block.m, trial.m));
+        team.workspace.give(trial.g);
     }
     Ok(step)
 }
@@ -121,17 +118,16 @@ pub fn best_levels<T: Real>(
     mut h: Vec<Array2<T>>,
     levels: &LevelSet,
     penalties: &Penalties,
-    workspace: &mut Workspace<T>,
-    workers: &Workers,
+    team: &mut Team<'_, T>,
 ) -> PStep {
     let Weights::Hidden(w) = &layer.weights else { return PStep::default() };
     let n = w.ncols();
     let (rho, nu) = (T::of(penalties.rho), T::of(penalties.nu));
     let mut a = Array2::zeros((n, n));
-    workers.product(nu, &w.t().to_owned(), w, T::zero(), &mut a);
+    team.workers.product(nu, &w.t().to_owned(), w, T::zero(), &mut a);
     a.diag_mut().mapv_inplace(|x| x + rho);
     let mut work: Vec<_> = h.iter_mut().zip(&mut below.blocks).map(|(h, block)| (h, block, 0.0)).collect();
-    workers.each(&mut work, |_, (g, block, top)| {
+    team.workers.each(&mut work, |_, (g, block, top)| {
         let BoundaryBlock { p, q, u } = &mut **block;
         for ((g, q), u) in rows_mut(g).zip(rows(q)).zip(rows(u)) {
             for ((g, &q), &u) in g.iter_mut().zip(q).zip(u) {
@@ -163,7 +159,7 @@ pub fn best_levels<T: Real>(
         }
     });
     let peak = work.iter().fold(0.0, |top, work| larger(top, work.2));
-    workspace.give_blocks(h);
+    team.workspace.give_blocks(h);
     PStep { tau: 0.0, peak }
 }
 

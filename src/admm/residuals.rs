@@ -7,13 +7,15 @@ use super::{Boundary, Layer, Penalties, Weights, q::QStep};
 use crate::linalg::elements::{rows, sum2};
 use crate::linalg::{Real, ScalarSum};
 
-/// Terms of layer l alone and of the boundary above it.
+/// Terms of layer l alone and of the boundary above it, over the nodes of one shard; all but the decay are sums over nodes.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct LayerTerms {
     /// ‖z_l − W_l p_l − b_l‖².
     pub fit: f64,
-    /// (μ + ν κ)/2 ‖W_l‖².
+    /// (μ + ν κ)/2 ‖W_l‖²; of layer 1 in N dimensions what is no sum over nodes.
     pub decay: f64,
+    /// The rest of it.
+    pub decay_of_nodes: f64,
     /// ‖q_l − f(z_l)‖²; 0 for l = L.
     pub coupling: f64,
     /// ⟨u_l, p_{l+1} − q_l⟩; 0 for l = L.
@@ -30,18 +32,20 @@ pub struct LayerTerms {
 
 impl LayerTerms {
     /// Number of values in [`LayerTerms::to_array`].
-    pub const COUNT: usize = 8;
+    pub const COUNT: usize = 9;
+    /// The place of the decay among them, the one that is no sum over nodes: every shard has all of it.
+    pub const DECAY: usize = 1;
 
     /// All values, to be reduced.
     pub fn to_array(self) -> [f64; Self::COUNT] {
-        let Self { fit, decay, coupling, inner, primal, dual, risk, local_loss } = self;
-        [fit, decay, coupling, inner, primal, dual, risk, local_loss]
+        let Self { fit, decay, decay_of_nodes, coupling, inner, primal, dual, risk, local_loss } = self;
+        [fit, decay, decay_of_nodes, coupling, inner, primal, dual, risk, local_loss]
     }
 
     /// The inverse of [`LayerTerms::to_array`].
     pub fn from_array(values: [f64; Self::COUNT]) -> Self {
-        let [fit, decay, coupling, inner, primal, dual, risk, local_loss] = values;
-        Self { fit, decay, coupling, inner, primal, dual, risk, local_loss }
+        let [fit, decay, decay_of_nodes, coupling, inner, primal, dual, risk, local_loss] = values;
+        Self { fit, decay, decay_of_nodes, coupling, inner, primal, dual, risk, local_loss }
     }
 }
 
@@ -68,7 +72,9 @@ impl Totals {
         let sum = |f: fn(&LayerTerms) -> f64| layers.iter().map(f).sum::<f64>();
         let (rho, nu) = (penalties.rho, penalties.nu);
         let (risk, primal) = (sum(|t| t.risk), sum(|t| t.primal));
-        let objective = risk + 0.5 * nu * (sum(|t| t.fit) + sum(|t| t.coupling)) + sum(|t| t.decay);
+        let objective = risk
+            + 0.5 * nu * (sum(|t| t.fit) + sum(|t| t.coupling))
+            + sum(|t| (t.decay + t.decay_of_nodes).max(0.0));
         Self {
             objective,
             lagrangian: objective + sum(|t| t.inner) + 0.5 * rho * primal,
@@ -103,9 +109,9 @@ pub fn layer_terms<T: Real>(
     }));
     let norm2 = match &layer.weights {
         Weights::Dual(dual) => dual.norm2_with(&layer.blocks),
-        weights => weights.norm2(),
+        weights => [weights.norm2(), 0.0],
     };
-    terms.decay = 0.5 * layer.penalty.decay(penalties.nu) * norm2;
+    [terms.decay, terms.decay_of_nodes] = norm2.map(|norm2| 0.5 * layer.penalty.decay(penalties.nu) * norm2);
     if let Some((boundary, steps)) = above {
         let sums: Vec<[f64; 3]> = boundary
             .blocks

@@ -5,10 +5,10 @@ use ndarray::Array2;
 use super::p::{residual, target};
 use super::penalties::WeightPenalty;
 use super::state::FirstLayer;
-use super::{Boundary, Layer, LayerBlock, Penalties, Weights, Workspace};
+use super::{Boundary, Layer, LayerBlock, Penalties, Team, Weights};
 use crate::linalg::elements::{frobenius2, settle_all};
 use crate::linalg::factor::FactorError;
-use crate::linalg::{Real, ScalarSum, Workers, product::product};
+use crate::linalg::{Real, Workers, product::product};
 
 /// The inputs p_l of block `i`: of layer 1 its X, of the others p of the boundary below.
 fn input_of<'a, T>(x: Option<&'a [Array2<T>]>, below: Option<&'a Boundary<T>>, i: usize) -> &'a Array2<T> {
@@ -27,44 +27,43 @@ pub fn gradient<T: Real>(
     layer: &mut Layer<T>,
     below: Option<&Boundary<T>>,
     penalties: &Penalties,
-    workspace: &mut Workspace<T>,
-    workers: &Workers,
+    team: &mut Team<'_, T>,
 ) -> f64 {
     let Layer { weights, blocks, b, penalty, .. } = layer;
     let (w, x) = match weights {
         Weights::Hidden(w) => (w, None),
         Weights::First(FirstLayer { w, x, .. }) => (w, Some(x.as_slice())),
-        Weights::Dual(dual) => return dual.gradient(blocks, b, penalty, penalties, workspace, workers),
+        Weights::Dual(dual) => return dual.gradient(blocks, b, penalty, penalties, team),
     };
     let input = |i: usize| input_of(x, below, i);
     let nu = penalties.nu;
     let mu = penalty.decay(nu);
     let shape = w.dim();
     let nodes = || blocks.iter().map(|block| block.m.nrows());
-    let mut r = workspace.take_blocks(nodes(), shape.0);
-    workers.each(&mut r, |i, r| residual(&blocks[i], b, r));
-    let mut g = workspace.take(shape);
-    workers.sum_of_products(blocks.len(), |i| (&r[i], input(i)), workspace.sum(shape), &mut g);
+    let mut r = team.workspace.take_blocks(nodes(), shape.0);
+    team.workers.each(&mut r, |i, r| residual(&blocks[i], b, r));
+    let mut g = team.workspace.take(shape);
+    team.sum_of_products(blocks.len(), |i| (&r[i], input(i)), &mut g);
     ndarray::Zip::from(&mut g).and(&*w).for_each(|g, &w| *g = T::of(mu) * w - T::of(nu) * *g);
     let g2 = frobenius2(&g);
 
     let mut gp = r;
     let mut work: Vec<_> = gp.iter_mut().map(|gp| (gp, 0.0)).collect();
-    workers.each(&mut work, |i, (gp, gp2)| {
+    team.workers.each(&mut work, |i, (gp, gp2)| {
         product(T::one(), input(i), &g.t(), T::zero(), *gp);
         *gp2 = frobenius2(gp);
     });
-    let gp2 = ScalarSum::of(work.iter().map(|work| work.1));
+    let [gp2] = team.sums(work.iter().map(|work| [work.1]));
     let mut theta = 0.0;
     if g2.is_normal() {
         theta = (nu * gp2 + mu * g2) / g2;
         let scale = T::of(-1.0 / theta);
         w.scaled_add(scale, &g);
         settle_all(w);
-        workers.each(blocks, |i, block| block.m.scaled_add(scale, &gp[i]));
+        team.workers.each(blocks, |i, block| block.m.scaled_add(scale, &gp[i]));
     }
-    workspace.give(g);
-    workspace.give_blocks(gp);
+    team.workspace.give(g);
+    team.workspace.give_blocks(gp);
     theta
 }
 
@@ -81,28 +80,27 @@ pub fn exact<T: Real>(
     layer: &mut Layer<T>,
     below: Option<&Boundary<T>>,
     penalties: &Penalties,
-    workspace: &mut Workspace<T>,
-    workers: &Workers,
+    team: &mut Team<'_, T>,
 ) -> Result<(), FactorError> {
     let Layer { weights, blocks, b, penalty, .. } = layer;
     let (w, x, cache) = match weights {
         Weights::Hidden(w) => (w, None, None),
         Weights::First(FirstLayer { w, x, gram, inverse }) => (w, Some(x.as_slice()), Some((gram, inverse))),
-        Weights::Dual(dual) => return dual.exact(blocks, b, penalty, penalties, workspace, workers),
+        Weights::Dual(dual) => return dual.exact(blocks, b, penalty, penalties, team),
     };
     let input = |i: usize| input_of(x, below, i);
     let (rows, n) = w.dim();
-    let mut t = workspace.take_blocks(blocks.iter().map(|block| block.m.nrows()), rows);
-    workers.each(&mut t, |i, t| target(&blocks[i], b, t));
+    let mut t = team.workspace.take_blocks(blocks.iter().map(|block| block.m.nrows()), rows);
+    team.workers.each(&mut t, |i, t| target(&blocks[i], b, t));
 
-    let single = blocks.len() == 1 && blocks[0].m.nrows() < n && cache.is_none();
+    let single = team.shards.count() == 1 && blocks.len() == 1 && blocks[0].m.nrows() < n && cache.is_none();
     if single {
-        exact_by_nodes(w, input(0), &mut t[0], penalty, penalties.nu, workers)?;
+        exact_by_nodes(w, input(0), &mut t[0], penalty, penalties.nu, team.workers)?;
     } else {
-        let mut c = workspace.take((rows, n));
-        workers.sum_of_products(blocks.len(), |i| (&t[i], input(i)), workspace.sum((rows, n)), &mut c);
+        let mut c = team.workspace.take((rows, n));
+        team.sum_of_products(blocks.len(), |i| (&t[i], input(i)), &mut c);
         let mut gram_of = |out: &mut Array2<T>| {
-            workers.sum_of_products(blocks.len(), |i| (input(i), input(i)), workspace.sum((n, n)), out);
+            team.sum_of_products(blocks.len(), |i| (input(i), input(i)), out);
         };
         match cache {
             Some((gram, inverse)) => {
@@ -117,7 +115,7 @@ pub fn exact<T: Real>(
                     *inverse = Some((key, ridge_inverse(gram.clone(), penalties.nu, lambda)?));
                 }
                 if let Some((_, inverse)) = inverse {
-                    apply(w, c, inverse, penalties.nu, epsilon, workspace, workers);
+                    apply(w, c, inverse, penalties.nu, epsilon, team);
                 }
             }
             None => {
@@ -125,14 +123,14 @@ pub fn exact<T: Real>(
                 gram_of(&mut gram);
                 let (epsilon, lambda) = regulariser(&gram, penalty, penalties.nu);
                 let inverse = ridge_inverse(gram, penalties.nu, lambda)?;
-                apply(w, c, &inverse, penalties.nu, epsilon, workspace, workers);
+                apply(w, c, &inverse, penalties.nu, epsilon, team);
             }
         }
     }
-    workspace.give_blocks(t);
+    team.workspace.give_blocks(t);
     settle_all(w);
     let w = &*w;
-    workers.each(blocks, |i, block| product(T::one(), input(i), &w.t(), T::zero(), &mut block.m));
+    team.workers.each(blocks, |i, block| product(T::one(), input(i), &w.t(), T::zero(), &mut block.m));
     Ok(())
 }
 
@@ -157,12 +155,11 @@ fn apply<T: Real>(
     inverse: &Array2<T>,
     nu: f64,
     epsilon: f64,
-    workspace: &mut Workspace<T>,
-    workers: &Workers,
+    team: &mut Team<'_, T>,
 ) {
     ndarray::Zip::from(&mut c).and(&*w).for_each(|c, &w| *c = T::of(nu) * *c + T::of(epsilon) * w);
-    workers.product(T::one(), &c, inverse, T::zero(), w);
-    workspace.give(c);
+    team.workers.product(T::one(), &c, inverse, T::zero(), w);
+    team.workspace.give(c);
 }
 
 /// The N × N form for one block of few nodes; `t` holds z − b and is overwritten.
@@ -192,15 +189,15 @@ fn exact_by_nodes<T: Real>(
 }
 
 /// W p of every block formed anew from W.
-pub fn refresh<T: Real>(layer: &mut Layer<T>, below: Option<&Boundary<T>>, workers: &Workers) {
+pub fn refresh<T: Real>(layer: &mut Layer<T>, below: Option<&Boundary<T>>, team: &mut Team<'_, T>) {
     let Layer { weights, blocks, .. } = layer;
     let (w, x): (&Array2<T>, _) = match weights {
         Weights::Hidden(w) => (w, None),
         Weights::First(FirstLayer { w, x, .. }) => (w, Some(x.as_slice())),
-        Weights::Dual(dual) => return dual.refresh(blocks, workers),
+        Weights::Dual(dual) => return dual.refresh(blocks, team),
     };
     let form = |i: usize, block: &mut LayerBlock<T>| {
         product(T::one(), input_of(x, below, i), &w.t(), T::zero(), &mut block.m);
     };
-    workers.each(blocks, form);
+    team.workers.each(blocks, form);
 }

@@ -5,8 +5,10 @@ pub mod elements;
 pub mod factor;
 pub mod product;
 pub mod scalar;
+pub mod shards;
 pub mod workers;
 
 pub use blocks::{MatrixSum, NodeBlocks, ScalarSum};
 pub use scalar::Real;
+pub use shards::{NodeShards, OneShard};
 pub use workers::Workers;

@@ -131,7 +131,7 @@ impl<'a, T: Real> DistributedFeatures<'a, T> {
         mut take: impl FnMut(FeatureBlock<'_, T>) -> Result<(), E>,
     ) -> Result<(), E> {
         let own = self.local.own();
-        let delivery = Delivery::new(&self.shares, own.clone(), wanted, self.messages.communicator.rank());
+        let delivery = Delivery::new(&self.shares, own.clone(), wanted, self.messages.communicator().rank());
         let mut chosen = vec![false; own.len()];
         delivery.nodes.iter().for_each(|&i| chosen[i] = true);
         let (needed, routes) = self.needed(chosen)?;
@@ -195,7 +195,7 @@ fn request(
     beyond: &[bool],
     own: &mut [bool],
 ) -> Result<RowRoutes, ExchangeError> {
-    let ranks = messages.communicator.size();
+    let ranks = messages.communicator().size();
     let mut routes = RowRoutes::none(ranks);
     for (rank, receive) in routes.receive.iter_mut().enumerate() {
         let places = local.beyond_within(&shares.run(rank));
@@ -227,8 +227,8 @@ fn all_column_squares(
     features: &Features,
 ) -> Result<Vec<f64>, ExchangeError> {
     let d = features.dimension();
-    let mut tree = BlockSum::new(messages.communicator, messages.policy, shares.owners());
-    let subtrees = shares.owners().subtrees(messages.communicator.rank());
+    let mut tree = BlockSum::new(messages.communicator(), messages.policy(), shares.owners());
+    let subtrees = shares.owners().subtrees(messages.communicator().rank());
     let mut parts = Vec::new();
     for blocks in subtrees {
         let mut sum = MatrixSum::new((1, d));

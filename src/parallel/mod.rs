@@ -13,6 +13,7 @@ mod error;
 pub mod exchange;
 pub mod features;
 mod launcher;
+mod matrix_messages;
 pub mod memory;
 #[cfg(feature = "mpi")]
 mod mpi;
@@ -24,6 +25,7 @@ pub mod redistribute;
 mod roll_call;
 pub mod row_messages;
 pub mod row_shares;
+pub mod shard_group;
 mod single;
 mod threads;
 mod wait;

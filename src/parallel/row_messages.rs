@@ -7,11 +7,10 @@
 use std::cell::RefCell;
 
 use super::exchange::ExchangeError;
-use super::{Communicator, Pending, WaitPolicy, wait_bytes};
+use super::matrix_messages::MatrixMessages;
+use super::{Communicator, Pending, WaitPolicy};
 use crate::linalg::Real;
-use crate::quantize::{
-    Header, Kind, LevelSet, Scratch, Stream, Wire, decode_raw, encode_raw, longest_message_len,
-};
+use crate::quantize::{Header, Kind};
 
 /// Bytes of numbers in a message. A rank holds four times as much: one message each way, encoded and not.
 const MESSAGE_BYTES: usize = 4 << 20;
@@ -45,31 +44,40 @@ pub struct Label {
 }
 
 impl Label {
-    fn header(&self, block: usize, rows: usize, cols: usize) -> Header {
+    fn header(&self, block: usize, elements: usize, columns: usize) -> Header {
         Header {
             kind: Kind::State,
             boundary: self.part as u32,
             block: block as u32,
             iteration: self.column as u64,
-            rows: rows as u32,
-            cols: cols as u32,
+            rows: (elements / columns.max(1)) as u32,
+            cols: columns as u32,
         }
     }
 }
 
 /// This rank's end of such exchanges; buffers are kept from one to the next.
 pub struct RowMessages<'a> {
-    /// The ranks.
-    pub communicator: &'a dyn Communicator,
-    /// How to wait for them.
-    pub policy: &'a WaitPolicy,
-    spare: RefCell<Vec<Vec<u8>>>,
+    communicator: &'a dyn Communicator,
+    policy: &'a WaitPolicy,
+    messages: RefCell<MatrixMessages<'a>>,
 }
 
 impl<'a> RowMessages<'a> {
     /// Nothing exchanged yet.
     pub fn new(communicator: &'a dyn Communicator, policy: &'a WaitPolicy) -> Self {
-        Self { communicator, policy, spare: RefCell::default() }
+        let messages = RefCell::new(MatrixMessages::new(communicator, policy));
+        Self { communicator, policy, messages }
+    }
+
+    /// The ranks.
+    pub fn communicator(&self) -> &'a dyn Communicator {
+        self.communicator
+    }
+
+    /// How to wait for them.
+    pub fn policy(&self) -> &'a WaitPolicy {
+        self.policy
     }
 
     /// Passes rows of `source` to rows of the other ranks' `target`, both matrices of `columns` columns. All ranks call
@@ -93,33 +101,32 @@ impl<'a> RowMessages<'a> {
             row_mut(target, to, columns).copy_from_slice(row(source, from, columns));
         }
         let at_once = rows_of_a_message::<T>(columns);
-        let mut values: Vec<T> = Vec::new();
+        let (mut leaving, mut coming): (Vec<T>, Vec<T>) = (Vec::new(), Vec::new());
         for step in 1..ranks {
             let (to, from) = ((rank + step) % ranks, (rank + ranks - step) % ranks);
             let (mut out, mut into) = (routes.send[to].chunks(at_once), routes.receive[from].chunks(at_once));
             for block in 0.. {
-                let (out, into) = (out.next(), into.next());
-                if out.is_none() && into.is_none() {
+                let (out, into) = (out.next(), into.next().unwrap_or_default());
+                if out.is_none() && into.is_empty() {
                     break;
                 }
-                let receive =
-                    into.map(|rows| self.post_receive::<T>(from, label, rows.len() * columns)).transpose()?;
-                let mut sent = None;
+                coming.resize(into.len() * columns, T::zero());
+                let pending = match into {
+                    [] => None,
+                    _ => Some(self.post_receive(from, label, block, columns, &coming)?),
+                };
                 if let Some(rows) = out {
-                    values.clear();
-                    rows.iter().for_each(|&from| values.extend_from_slice(row(source, from, columns)));
-                    sent = Some(self.post(to, label, block, rows.len(), columns, &values)?);
+                    leaving.clear();
+                    rows.iter().for_each(|&from| leaving.extend_from_slice(row(source, from, columns)));
+                    self.post(to, label, block, columns, &leaving)?;
                 }
-                if let (Some(rows), Some(pending)) = (into, receive) {
-                    values.resize(rows.len() * columns, T::zero());
-                    self.complete(from, pending, label, block, columns, &mut values)?;
-                    for (&to, values) in rows.iter().zip(values.chunks_exact(columns)) {
+                if let Some(pending) = pending {
+                    self.complete(from, pending, label, block, columns, &mut coming)?;
+                    for (&to, values) in into.iter().zip(coming.chunks_exact(columns)) {
                         row_mut(target, to, columns).copy_from_slice(values);
                     }
                 }
-                if let Some(pending) = sent {
-                    self.finish(pending)?;
-                }
+                self.messages.borrow_mut().finish_sends()?;
             }
         }
         Ok(())
@@ -139,8 +146,8 @@ impl<'a> RowMessages<'a> {
         let columns = columns.max(1);
         let messages = values.chunks(rows_of_a_message::<T>(columns) * columns);
         for (block, values) in messages.enumerate() {
-            let sent = self.post(to, label, block, values.len() / columns, columns, values)?;
-            self.finish(sent)?;
+            self.post(to, label, block, columns, values)?;
+            self.messages.borrow_mut().finish_sends()?;
         }
         Ok(())
     }
@@ -162,7 +169,7 @@ impl<'a> RowMessages<'a> {
         let mut values: Vec<T> = Vec::new();
         for (block, first) in (0..rows).step_by(at_once).enumerate() {
             values.resize((rows - first).min(at_once) * columns, T::zero());
-            let pending = self.post_receive::<T>(from, label, values.len())?;
+            let pending = self.post_receive(from, label, block, columns, &values)?;
             self.complete(from, pending, label, block, columns, &mut values)?;
             take(first, &values)?;
         }
@@ -170,7 +177,7 @@ impl<'a> RowMessages<'a> {
     }
 
     /// Exchanges one mask with every other rank: `outgoing(to)` gives the one for rank `to`, and `take` is handed the
-    /// one of each rank, of `length` elements. A bit an element travels.
+    /// one of each rank, of `length` elements.
     ///
     /// # Errors
     /// The exchange failed.
@@ -182,55 +189,30 @@ impl<'a> RowMessages<'a> {
         mut take: impl FnMut(usize, &[bool]),
     ) -> Result<(), ExchangeError> {
         let (rank, ranks) = (self.communicator.rank(), self.communicator.size());
-        let of = |peer: usize, source| ExchangeError::Message { rank, peer, source: Box::new(source) };
-        let levels = |peer: usize, header: &Header| {
-            LevelSet::new(0.0, 1.0, 2).map_err(|problem| of(peer, header.error(problem.into())))
-        };
-        let mut scratch = Scratch::default();
         for step in 1..ranks {
             let (to, from) = ((rank + step) % ranks, (rank + ranks - step) % ranks);
-            let receive = match length {
-                0 => None,
-                _ => Some(self.post_receive::<f32>(from, label, length)?),
-            };
-            let mask: Vec<f32> = outgoing(to).into_iter().map(|bit| f32::from(u8::from(bit))).collect();
-            let mut sent = None;
-            if !mask.is_empty() {
-                let header = label.header(0, 1, mask.len());
-                let mut message = self.spare.borrow_mut().pop().unwrap_or_default();
-                let levels = levels(to, &header)?;
-                Stream::new()
-                    .encode(&header, &levels, &mask, &mut scratch, &mut message)
-                    .map_err(|source| of(to, source))?;
-                sent = Some(self.communicator.post_send(to, TAG, message)?.named(label.purpose));
-            }
-            if let Some(pending) = receive {
-                let message = wait_bytes(self.communicator, pending, self.policy)?;
-                let header = label.header(0, 1, length);
-                let levels = levels(from, &header)?;
-                let mut mask = vec![0f32; length];
-                Stream::new()
-                    .decode(&message, &header, &levels, &mut mask, &mut scratch)
-                    .map_err(|source| of(from, source))?;
-                self.spare.borrow_mut().push(message);
-                take(from, &mask.into_iter().map(|bit| bit > 0.5).collect::<Vec<_>>());
-            }
-            if let Some(pending) = sent {
-                self.finish(pending)?;
-            }
+            let out: Vec<f32> = outgoing(to).into_iter().map(|bit| f32::from(u8::from(bit))).collect();
+            let mut into = vec![0f32; length];
+            let pending = self.post_receive(from, label, 0, 1, &into)?;
+            self.post(to, label, 0, 1, &out)?;
+            self.complete(from, pending, label, 0, 1, &mut into)?;
+            self.messages.borrow_mut().finish_sends()?;
+            take(from, &into.into_iter().map(|bit| bit > 0.5).collect::<Vec<_>>());
         }
         Ok(())
     }
 
+    /// Posts the receive of a message of as many numbers as `values` has.
     fn post_receive<T: Real>(
         &self,
         from: usize,
         label: Label,
-        elements: usize,
+        block: usize,
+        columns: usize,
+        values: &[T],
     ) -> Result<Pending, ExchangeError> {
-        let buffer = self.spare.borrow_mut().pop().unwrap_or_default();
-        let longest = longest_message_len::<T>(elements);
-        Ok(self.communicator.post_receive(from, TAG, buffer, longest)?.named(label.purpose))
+        let header = label.header(block, values.len(), columns);
+        self.messages.borrow_mut().post_receive::<T>(from, &header, label.purpose)
     }
 
     fn post<T: Real>(
@@ -238,15 +220,11 @@ impl<'a> RowMessages<'a> {
         to: usize,
         label: Label,
         block: usize,
-        rows: usize,
         columns: usize,
         values: &[T],
-    ) -> Result<Pending, ExchangeError> {
-        let mut message = self.spare.borrow_mut().pop().unwrap_or_default();
-        let rank = self.communicator.rank();
-        encode_raw(&label.header(block, rows, columns), Wire::native::<T>(), values, &mut message)
-            .map_err(|source| ExchangeError::Message { rank, peer: to, source: Box::new(source) })?;
-        Ok(self.communicator.post_send(to, TAG, message)?.named(label.purpose))
+    ) -> Result<(), ExchangeError> {
+        let header = label.header(block, values.len(), columns);
+        self.messages.borrow_mut().send(to, &header, label.purpose, values)
     }
 
     fn complete<T: Real>(
@@ -258,23 +236,10 @@ impl<'a> RowMessages<'a> {
         columns: usize,
         values: &mut [T],
     ) -> Result<(), ExchangeError> {
-        let message = wait_bytes(self.communicator, pending, self.policy)?;
-        let expected = label.header(block, values.len() / columns.max(1), columns);
-        let rank = self.communicator.rank();
-        decode_raw(&message, &expected, Wire::native::<T>(), values)
-            .map_err(|source| ExchangeError::Message { rank, peer: from, source: Box::new(source) })?;
-        self.spare.borrow_mut().push(message);
-        Ok(())
-    }
-
-    fn finish(&self, pending: Pending) -> Result<(), ExchangeError> {
-        let buffer = wait_bytes(self.communicator, pending, self.policy)?;
-        self.spare.borrow_mut().push(buffer);
-        Ok(())
+        let header = label.header(block, values.len(), columns);
+        self.messages.borrow_mut().receive(from, pending, &header, values)
     }
 }
-
-const TAG: u16 = Kind::State as u16;
 
 fn rows_of_a_message<T: Real>(columns: usize) -> usize {
     (MESSAGE_BYTES / (columns * T::SIZE)).max(1)

@@ -13,6 +13,7 @@ pub mod output;
 mod patience;
 mod problem;
 pub mod reduction;
+mod reshard;
 mod results;
 pub mod schedule;
 mod screen;

@@ -3,9 +3,9 @@
 use crate::admm::deepen::LayerWeights;
 use crate::admm::iteration::RankState;
 use crate::admm::penalties::WeightPenalty;
-use crate::admm::{Boundary, BoundaryBlock, Layer, LayerBlock, w};
+use crate::admm::{Boundary, BoundaryBlock, Layer, LayerBlock, Team, w};
 use crate::linalg::elements::{flat, larger, peak, rows, rows_mut};
-use crate::linalg::{NodeBlocks, Real, Workers};
+use crate::linalg::{NodeBlocks, Real};
 use crate::parallel::plan::StageShape;
 use crate::quantize::LevelSet;
 use ndarray::Array2;
@@ -52,7 +52,7 @@ pub fn empty_state<T: Real>(
 /// Whatever `receive` or `send` returns.
 pub fn forward<T: Real, E>(
     state: &mut RankState<T>,
-    workers: &Workers,
+    team: &mut Team<'_, T>,
     mut receive: impl FnMut(&mut Boundary<T>) -> Result<(), E>,
     mut send: impl FnMut(&Boundary<T>) -> Result<(), E>,
 ) -> Result<(), E> {
@@ -65,16 +65,16 @@ pub fn forward<T: Real, E>(
     for i in 0..state.layers.len() {
         let (below, above) = (state.below(i), state.above(i));
         let layer = &mut state.layers[i];
-        w::refresh(layer, below.map(|below| &state.boundaries[below]), workers);
+        w::refresh(layer, below.map(|below| &state.boundaries[below]), team);
         let b = &layer.b;
-        workers.each(&mut layer.blocks, |_, block| {
+        team.workers.each(&mut layer.blocks, |_, block| {
             for (z, m) in rows_mut(&mut block.z).zip(rows(&block.m)) {
                 z.iter_mut().zip(m).zip(b).for_each(|((z, &m), &b)| *z = m + b);
             }
         });
         if let Some(above) = above {
             let (boundary, blocks) = (&mut state.boundaries[above], &layer.blocks);
-            workers.each(&mut boundary.blocks, |k, edge| {
+            team.workers.each(&mut boundary.blocks, |k, edge| {
                 for (p, z) in rows_mut(&mut edge.p).zip(rows(&blocks[k].z)) {
                     p.iter_mut().zip(z).for_each(|(p, &z)| *p = z.max(T::zero()));
                 }
@@ -103,12 +103,12 @@ pub fn round_start<T: Real>(
     state: &mut RankState<T>,
     p_levels: Option<&[LevelSet]>,
     q_levels: Option<&[LevelSet]>,
-    workers: &Workers,
+    team: &mut Team<'_, T>,
 ) {
     for boundary in &mut state.boundaries {
         let at = boundary.index - 1;
         let (p_levels, q_levels) = (p_levels.and_then(|s| s.get(at)), q_levels.and_then(|s| s.get(at)));
-        workers.each(&mut boundary.blocks, |_, block| {
+        team.workers.each(&mut boundary.blocks, |_, block| {
             if let Some(levels) = p_levels {
                 rows_mut(&mut block.p).for_each(|row| levels.round(row));
             }
@@ -120,7 +120,7 @@ pub fn round_start<T: Real>(
     if p_levels.is_some() {
         for i in 0..state.layers.len() {
             if let Some(below) = state.below(i) {
-                w::refresh(&mut state.layers[i], Some(&state.boundaries[below]), workers);
+                w::refresh(&mut state.layers[i], Some(&state.boundaries[below]), team);
             }
         }
     }
