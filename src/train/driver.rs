@@ -8,7 +8,8 @@ use ndarray::Array1;
 use super::backprop_run::{Nodes, read_nodes, train_by_backprop};
 use super::error::{SetUpError, TrainError};
 use super::evaluate::EvaluatedNodes;
-use super::input::{self, EvaluatedInput};
+use super::feature_source::FeatureSource;
+use super::input::{self, EvaluatedInput, InputNodes};
 use super::output::{OutputError, OutputFolder};
 use super::problem::Problem;
 use super::reduction::Slots;
@@ -19,8 +20,6 @@ use super::stopping::{Clock, StopSignal};
 use crate::admm::Workspace;
 use crate::admm::deepen::{LayerWeights, random_first_weights};
 use crate::admm::penalties::WeightPenalty;
-use crate::dataset::DatasetFile;
-use crate::graph::{Augmentation, renormalised_adjacency};
 use crate::linalg::{NodeBlocks, Real, Workers};
 use crate::parallel::exchange::Exchange;
 use crate::parallel::plan::{Plan, StageShape, plan, shards_of_stages};
@@ -306,13 +305,29 @@ impl<'a, T: Real> Run<'a, T> {
         Slots { layers, shards: self.stage_shards }
     }
 
-    /// Layer 1 on the ranks of its shards, which alone read edges and features; every rank learns whether they can be used.
+    /// Layer 1 on the ranks of its shards, with the features of each one's nodes, which all ranks compute together.
     pub(super) fn first_layer(&mut self, shards: usize) -> Result<Option<LayerWeights<T>>, TrainError> {
-        let built = match self.communicator.rank() < shards {
-            true => self.build_input(shards).map(Some),
-            false => Ok(None),
+        let Self { settings, communicator, policy, .. } = *self;
+        let (rank, ranks) = (communicator.rank(), communicator.size());
+        let features = FeatureSource::<T>::open(settings, self.problem, communicator, policy)?;
+        let from = InputNodes {
+            nodes: self.problem.evaluated_nodes(),
+            blocks: &self.blocks,
+            evaluated: &self.evaluated.blocks,
+            shards,
         };
-        Ok(agree(self.communicator, self.policy, "features", built, SetUpError::describe)?)
+        let holders = if rank < shards { shards } else { 1 };
+        let nodes = (0..holders).map(|shard| self.blocks.of_shard(shard, holders).1.nodes()).collect();
+        let group = ShardGroup::new(communicator, policy, if rank < shards { 0 } else { rank }, nodes);
+        let w0 =
+            (rank < shards).then(|| random_first_weights(settings.seed, settings.neurons, features.width()));
+        let with_dropout = settings.dropout > 0.0;
+        let built = input::build(&features, &from, &group, [rank, ranks], w0, with_dropout, &self.workers)?;
+        let Some(built) = built else { return Ok(None) };
+        self.input = Some(built.evaluated);
+        self.column_scale = built.column_scale;
+        let b = Array1::zeros(settings.neurons);
+        Ok(Some(LayerWeights { index: 1, weights: built.weights, b }))
     }
 
     /// Makes the output folder once all data have been read: wrong data replace no earlier run.
@@ -392,40 +407,6 @@ impl<'a, T: Real> Run<'a, T> {
             before = Some((plan, shape, state));
         }
         unreachable!("settings hold at least one stage")
-    }
-
-    /// Layer 1 with the features of this rank's shard.
-    fn build_input(&mut self, shards: usize) -> Result<LayerWeights<T>, SetUpError> {
-        let settings = self.settings;
-        let file = DatasetFile::open_inspected(&settings.data, Some(&self.problem.checksum))?;
-        let adjacency = renormalised_adjacency::<T>(&file.adjacency()?);
-        let features = file.features()?;
-        let nodes = self.problem.evaluated_nodes();
-        let mean_square = (settings.dropout > 0.0).then(|| {
-            let trained = &nodes[..self.blocks.nodes()];
-            let trained =
-                Augmentation::new(&adjacency, &features, &settings.operators, settings.feature_norm, trained);
-            input::mean_column_square(&trained, &self.workers)
-        });
-        let augmentation =
-            Augmentation::new(&adjacency, &features, &settings.operators, settings.feature_norm, &nodes);
-        let w0 = random_first_weights(settings.seed, settings.neurons, augmentation.width());
-        let built = input::build(
-            &augmentation,
-            self.blocks.nodes(),
-            &self.blocks,
-            &self.evaluated.blocks,
-            w0,
-            mean_square,
-            &self.workers,
-        );
-        let shard = self.communicator.rank();
-        let (own, evaluated) =
-            (self.blocks.of_shard(shard, shards).0, self.evaluated.blocks.of_shard(shard, shards).0);
-        let built = built.of_shard(&self.blocks, own, evaluated);
-        self.input = Some(built.evaluated);
-        self.column_scale = built.column_scale;
-        Ok(LayerWeights { index: 1, weights: built.weights, b: Array1::zeros(settings.neurons) })
     }
 
     /// Regularisers of W_l: decay (and dropout) on the first and the last layer, decay or a proximal term on hidden ones.

@@ -8,6 +8,7 @@ mod driver;
 mod error;
 pub mod evaluate;
 pub mod f1;
+mod feature_source;
 pub mod input;
 pub mod output;
 mod patience;
