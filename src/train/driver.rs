@@ -25,6 +25,7 @@ use crate::parallel::plan::{ONE_SHARD, Plan, StageShape, check_ranks, plan};
 use crate::parallel::redistribute::{Holding, redistribute};
 use crate::parallel::{Communicator, WaitPolicy, agree, broadcast, gather_to_root, hosts};
 use crate::settings::{Method, RawSettings, Settings};
+use crate::timing::Phase;
 
 /// How a run writes, what it may replace, and what may stop it.
 pub struct RunOptions {
@@ -78,13 +79,17 @@ pub(super) fn train_one<T: Real>(
     let start = Instant::now();
     let policy = WaitPolicy::new().with_deadline(Duration::from_secs(settings.comm_timeout));
     crate::linalg::factor::use_one_lapack_thread();
+    let reading = policy.clock().enter(Phase::Read);
     let set_up = set_up(settings, communicator, &options);
+    drop(reading);
     let (problem, workers) = agree(communicator, &policy, "set-up", set_up, SetUpError::describe)?;
     let alike = handshake(settings, &problem, communicator, &policy)?;
     agree(communicator, &policy, "handshake", alike, SetUpError::describe)?;
     let mut screen = options.screen;
     let hosts = hosts(communicator, &policy)?;
+    let printing = policy.clock().enter(Phase::Io);
     screen.banner(communicator, &hosts, &problem, settings);
+    drop(printing);
     if let Some(rule) = settings.method.rule() {
         let job =
             Job { settings, communicator, policy: &policy, problem: &problem, workers: &workers, start };
@@ -168,6 +173,7 @@ impl Job<'_> {
     /// Makes the output folder on rank 0, once all data have been read: wrong data replace no earlier run.
     pub fn open_folder(&self, overwrite: bool) -> Result<Option<OutputFolder>, TrainError> {
         let Job { settings, communicator, policy, problem, .. } = *self;
+        let _io = policy.clock().enter(Phase::Io);
         let folder = match communicator.rank() {
             0 => {
                 let used = settings.spelled_out(&problem.split);
@@ -248,9 +254,9 @@ impl<'a, T: Real> Run<'a, T> {
     pub(super) fn seconds_so_far(&self) -> [f64; 4] {
         let mut seconds = self.seconds_before;
         seconds[0] += self.training.elapsed().as_secs_f64();
-        seconds[1] += self.exchange.seconds.encode;
-        seconds[2] += self.exchange.seconds.decode;
-        seconds[3] += self.policy.seconds_waited();
+        for (seconds, phase) in seconds[1..].iter_mut().zip([Phase::Encode, Phase::Decode, Phase::Wait]) {
+            *seconds += self.policy.clock().seconds(phase);
+        }
         seconds
     }
 
@@ -277,6 +283,7 @@ impl<'a, T: Real> Run<'a, T> {
         &mut self,
         open: impl FnOnce(&RawSettings) -> Result<OutputFolder, OutputError>,
     ) -> Result<(), TrainError> {
+        let _io = self.policy.clock().enter(Phase::Io);
         let folder = match self.communicator.rank() {
             0 => open(&self.settings.spelled_out(&self.problem.split)).map(Some).map_err(SetUpError::from),
             _ => Ok(None),
@@ -291,7 +298,9 @@ impl<'a, T: Real> Run<'a, T> {
         // Locked first: another process may still be at it.
         self.open_folder(|_| OutputFolder::lock(&settings.output))?;
         let mut first = self.first_layer()?;
+        let restoring = self.policy.clock().enter(Phase::Checkpoint);
         let restored = self.restore(&mut first)?;
+        drop(restoring);
         let lock = self.folder.take();
         let before = restored.as_ref().map(|state| state.iteration);
         self.open_folder(|used| match lock {
@@ -331,6 +340,7 @@ impl<'a, T: Real> Run<'a, T> {
                 Some(state) => self.iterations(state, &shape)?,
                 None => {
                     let old = before.as_ref().map(|(plan, stage, _)| Holding { plan, stage });
+                    let _stage = self.policy.clock().enter(Phase::Stage);
                     held = redistribute(self.communicator, self.policy, held, old, new, self.settings.seed)?;
                     self.stage(number + 1, held, &plan, &shape, before.as_ref().map(|before| &before.2))?
                 }
@@ -351,9 +361,12 @@ impl<'a, T: Real> Run<'a, T> {
     /// Layer 1 with its features, on rank 0.
     fn build_input(&mut self) -> Result<LayerWeights<T>, SetUpError> {
         let settings = self.settings;
+        let reading = self.policy.clock().enter(Phase::Read);
         let file = DatasetFile::open_inspected(&settings.data, Some(&self.problem.checksum))?;
         let adjacency = renormalised_adjacency::<T>(&file.adjacency()?);
         let features = file.features()?;
+        drop(reading);
+        let _augment = self.policy.clock().enter(Phase::Augment);
         let nodes = self.problem.evaluated_nodes();
         let mean_square = (settings.dropout > 0.0).then(|| {
             let trained = &nodes[..self.blocks.nodes()];

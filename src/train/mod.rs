@@ -14,6 +14,7 @@ mod patience;
 mod problem;
 pub mod reduction;
 mod results;
+mod run_row;
 pub mod schedule;
 mod screen;
 mod several;
@@ -22,6 +23,7 @@ mod stage_loop;
 mod state;
 mod status;
 mod stopping;
+pub mod usage;
 
 pub use checkpoint::CheckpointError;
 pub use driver::{RunOptions, train};

@@ -12,6 +12,7 @@ use super::schedule::Schedule;
 use super::stage;
 use super::state::{PendingRow, RunState};
 use super::status::Status;
+use crate::admm::cost::LayerShape;
 use crate::admm::deepen::LayerWeights;
 use crate::admm::iteration::{self, LayerReport, RankState, Rules, iterate};
 use crate::admm::p_quantized::QuantizedP;
@@ -21,6 +22,7 @@ use crate::linalg::Real;
 use crate::parallel::plan::{Plan, StageShape};
 use crate::parallel::{WaitPolicy, agree, wait_sum};
 use crate::quantize::{LevelError, LevelSet, PowerRange};
+use crate::timing::Phase;
 
 /// What an iteration that was settled means for the run.
 #[derive(Default)]
@@ -41,12 +43,14 @@ impl<T: Real> Run<'_, T> {
         shape: &StageShape,
         before: Option<&RunState<T>>,
     ) -> Result<(Status, RunState<T>), TrainError> {
+        let starting = self.policy.clock().enter(Phase::Stage);
         let network = self.empty_network(held, plan, shape);
         let schedule = Schedule::new(self.settings, number == 1);
         let mut state = RunState::at_start(number, network, schedule, before);
         let (below, above) = self.neighbours(plan, shape.layers);
         self.exchange.begin_stage(below, above, state.iteration);
         self.start_forward(&mut state, shape)?;
+        drop(starting);
         self.iterations(state, shape)
     }
 
@@ -81,6 +85,7 @@ impl<T: Real> Run<'_, T> {
     ) -> Result<(Status, RunState<T>), TrainError> {
         // A rank without layers waits out the stage, and leaves the processor to the others.
         let idle = WaitPolicy::new().with_deadline(Duration::from_secs(self.settings.comm_timeout)).patient();
+        let idle = idle.with_clock_of(self.policy);
         let policy = if state.network.layers.is_empty() { &idle } else { self.policy };
         let mut reports = Vec::new();
         let mut status = None;
@@ -210,7 +215,7 @@ impl<T: Real> Run<'_, T> {
             below,
             above,
         )?;
-        let mut team = Team::of_one_shard(&mut self.workspace, &self.workers);
+        let mut team = Team::of_one_shard(&mut self.workspace, &self.workers).timed_by(self.policy.clock());
         iterate(state, rules, &mut self.exchange, &mut team, reports)?;
         Ok(())
     }
@@ -226,10 +231,16 @@ impl<T: Real> Run<'_, T> {
     ) -> Result<PendingRow, TrainError> {
         let mut scores = None;
         if due {
+            let clock = self.policy.clock();
+            let _evaluate = clock.enter(Phase::Evaluate);
+            let (nodes, evaluated) = (self.blocks.nodes(), self.evaluated.blocks.nodes());
+            let layers = state.network.layers.iter();
+            clock.count(layers.map(|layer| LayerShape::of(layer, nodes).forward(evaluated)).sum());
             state.best.propose(&state.network);
             let Self { input, evaluated, exchange, workspace, .. } = self;
             scores = evaluate(&state.network, input.as_ref(), evaluated, exchange, workspace)?;
         }
+        let _reduce = self.policy.clock().enter(Phase::Reduce);
         let stops = usize::from((self.stop)(state.iteration));
         let own = Contribution {
             scores,
@@ -262,6 +273,7 @@ impl<T: Real> Run<'_, T> {
         let Some(PendingRow { sums, stage_iteration, mut row, penalties }) = state.pending.take() else {
             return Ok(Settled::default());
         };
+        let _reduce = self.policy.clock().enter(Phase::Reduce);
         let sums = wait_sum(self.communicator, sums, policy)?;
         let reduced = take_apart(shape.layers, &sums);
         self.slots = sums;
@@ -294,6 +306,7 @@ impl<T: Real> Run<'_, T> {
         }
         let elements = (shape.layers - 1) as f64 * shape.neurons as f64 * nodes;
         let converged = state.schedule.observe(&totals, totals.local_loss, elements.sqrt(), penalties.rho);
+        let writing = self.policy.clock().enter(Phase::Io);
         if let Some(folder) = &mut self.folder
             && let Err(error) = folder.add_row(&row)
         {
@@ -301,6 +314,7 @@ impl<T: Real> Run<'_, T> {
         }
         let last = stage_iteration == self.settings.iterations;
         self.screen.row(&row, stage_iteration, self.settings.iterations, last);
+        drop(writing);
         let status = match reduced.not_finite {
             Some((layer, variable)) => Some(Status::Diverged { layer, variable, iteration: row.iteration }),
             None if converged => Some(Status::Converged),
@@ -336,7 +350,8 @@ impl<T: Real> Run<'_, T> {
             let mut rules = self.rules(state, penalties)?;
             rules.iteration += 1;
             let below = &mut state.network.boundaries[0];
-            iteration::receive_q(below, &rules, &mut self.exchange, &self.workers, 1.0)?;
+            let team = Team::of_one_shard(&mut self.workspace, &self.workers).timed_by(self.policy.clock());
+            iteration::receive_q(below, &rules, &mut self.exchange, &team, 1.0)?;
             state.network.below_is_current = true;
         }
         Ok(())
