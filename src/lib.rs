@@ -38,13 +38,13 @@
 //! Under MPI every rank calls [`train::train`] with the communicator that [`parallel::start`] gives.
 
 pub mod admm;
+pub mod augment;
 pub mod backprop;
 pub mod cli;
 pub mod dataset;
 pub mod graph;
 pub mod inspection;
 pub mod linalg;
-pub mod machine;
 pub mod model;
 pub mod parallel;
 pub mod predict;

@@ -256,7 +256,7 @@ impl<T: Real> BackpropRun<'_, T> {
         let _reduce = policy.clock().enter(Phase::Reduce);
         let (failed, bytes) = (self.slot(Slot::OutputFailed), self.slot(Slot::Bytes));
         self.slots[failed] = f64::from(u8::from(self.output_failed.is_some()));
-        self.slots[bytes] = self.tree.bytes as f64;
+        self.slots[bytes] = self.tree.bytes() as f64;
         let pending = communicator.post_sum(std::mem::take(&mut self.slots))?.named("scores of an iteration");
         let sums = wait_sum(communicator, pending, policy)?;
         let (training, all) =

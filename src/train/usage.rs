@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::machine::peak_resident;
+use crate::parallel::memory::peak_bytes;
 use crate::parallel::{CommError, Communicator, WaitPolicy, gather_to_root};
 use crate::timing::{Phase, PhaseTotal};
 
@@ -72,7 +72,7 @@ impl RankUsage {
 pub(super) fn gather_usage(communicator: &dyn Communicator, policy: &WaitPolicy) -> Result<Usage, CommError> {
     let own = RankUsage {
         phases: policy.clock().totals(),
-        memory: peak_resident().unwrap_or(0),
+        memory: peak_bytes().unwrap_or(0),
         host: communicator.host_name(),
     };
     let gathered = gather_to_root(communicator, policy, "phases", own.to_bytes())?;
