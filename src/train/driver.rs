@@ -27,6 +27,7 @@ use crate::parallel::redistribute::{Holding, redistribute};
 use crate::parallel::shard_group::ShardGroup;
 use crate::parallel::{Communicator, WaitPolicy, agree, broadcast, gather_to_root, hosts};
 use crate::settings::{RawSettings, Settings};
+use crate::timing::Phase;
 
 /// How a run writes, what it may replace, and what may stop it.
 pub struct RunOptions {
@@ -80,13 +81,17 @@ pub(super) fn train_one<T: Real>(
     let start = Instant::now();
     let policy = WaitPolicy::new().with_deadline(Duration::from_secs(settings.comm_timeout));
     crate::linalg::factor::use_one_lapack_thread();
+    let reading = policy.clock().enter(Phase::Read);
     let set_up = set_up(settings, communicator, &options);
+    drop(reading);
     let (problem, workers) = agree(communicator, &policy, "set-up", set_up, SetUpError::describe)?;
     let alike = handshake(settings, &problem, communicator, &policy)?;
     agree(communicator, &policy, "handshake", alike, SetUpError::describe)?;
     let mut screen = options.screen;
     let hosts = hosts(communicator, &policy)?;
+    let printing = policy.clock().enter(Phase::Io);
     screen.banner(communicator, &hosts, &problem, settings);
+    drop(printing);
     if let Some(rule) = settings.method.rule() {
         let job =
             Job { settings, communicator, policy: &policy, problem: &problem, workers: &workers, start };
@@ -171,6 +176,7 @@ impl Job<'_> {
     /// Makes the output folder on rank 0, once all data have been read: wrong data replace no earlier run.
     pub fn open_folder(&self, overwrite: bool) -> Result<Option<OutputFolder>, TrainError> {
         let Job { settings, communicator, policy, problem, .. } = *self;
+        let _io = policy.clock().enter(Phase::Io);
         let folder = match communicator.rank() {
             0 => {
                 let used = settings.spelled_out(&problem.split);
@@ -261,9 +267,9 @@ impl<'a, T: Real> Run<'a, T> {
     pub(super) fn seconds_so_far(&self) -> [f64; 4] {
         let mut seconds = self.seconds_before;
         seconds[0] += self.training.elapsed().as_secs_f64();
-        seconds[1] += self.exchange.seconds.encode;
-        seconds[2] += self.exchange.seconds.decode;
-        seconds[3] += self.policy.seconds_waited();
+        for (seconds, phase) in seconds[1..].iter_mut().zip([Phase::Encode, Phase::Decode, Phase::Wait]) {
+            *seconds += self.policy.clock().seconds(phase);
+        }
         seconds
     }
 
@@ -309,7 +315,10 @@ impl<'a, T: Real> Run<'a, T> {
     pub(super) fn first_layer(&mut self, shards: usize) -> Result<Option<LayerWeights<T>>, TrainError> {
         let Self { settings, communicator, policy, .. } = *self;
         let (rank, ranks) = (communicator.rank(), communicator.size());
+        let reading = policy.clock().enter(Phase::Read);
         let features = FeatureSource::<T>::open(settings, self.problem, communicator, policy)?;
+        drop(reading);
+        let _augment = policy.clock().enter(Phase::Augment);
         let from = InputNodes {
             nodes: self.problem.evaluated_nodes(),
             blocks: &self.blocks,
@@ -335,6 +344,7 @@ impl<'a, T: Real> Run<'a, T> {
         &mut self,
         open: impl FnOnce(&RawSettings) -> Result<OutputFolder, OutputError>,
     ) -> Result<(), TrainError> {
+        let _io = self.policy.clock().enter(Phase::Io);
         let folder = match self.communicator.rank() {
             0 => open(&self.settings.spelled_out(&self.problem.split)).map(Some).map_err(SetUpError::from),
             _ => Ok(None),
@@ -349,7 +359,9 @@ impl<'a, T: Real> Run<'a, T> {
         // Locked first: another process may still be at it.
         self.open_folder(|_| OutputFolder::lock(&settings.output))?;
         let mut first = None;
+        let restoring = self.policy.clock().enter(Phase::Checkpoint);
         let restored = self.restore(&mut first)?;
+        drop(restoring);
         let lock = self.folder.take();
         let before = restored.as_ref().map(|state| state.iteration);
         self.open_folder(|used| match lock {
@@ -390,6 +402,7 @@ impl<'a, T: Real> Run<'a, T> {
                 Some(state) => self.iterations(state, &shape)?,
                 None => {
                     let old = before.as_ref().map(|(plan, stage, _)| Holding { plan, stage });
+                    let _stage = self.policy.clock().enter(Phase::Stage);
                     let shards = [old.map_or(plan.shards(), |old| old.plan.shards()), plan.shards()];
                     self.reshard_first_layer(&mut held, shards, &shape)?;
                     held = redistribute(self.communicator, self.policy, held, old, new, self.settings.seed)?;

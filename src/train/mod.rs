@@ -16,6 +16,7 @@ mod problem;
 pub mod reduction;
 mod reshard;
 mod results;
+mod run_row;
 pub mod schedule;
 mod screen;
 mod several;
@@ -24,6 +25,7 @@ mod stage_loop;
 mod state;
 mod status;
 mod stopping;
+pub mod usage;
 
 pub use checkpoint::CheckpointError;
 pub use driver::{RunOptions, train};

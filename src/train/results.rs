@@ -11,8 +11,10 @@ use super::output::{
     Accuracy, BestSummary, BytesSummary, F1Summary, HistoryRow, SecondsSummary, Summary, ratio,
 };
 use super::problem::Problem;
+use super::run_row::run_row;
 use super::state::RunState;
 use super::status::{Outcome, Status};
+use super::usage::{Usage, gather_usage};
 use crate::admm::Layer;
 use crate::admm::iteration::RankState;
 use crate::linalg::Real;
@@ -20,6 +22,7 @@ use crate::model::{Model, ModelError, ModelLayer, Provenance};
 use crate::parallel::redistribute::{Holding, gather_layer};
 use crate::parallel::{agree, gather_to_root, wait_sum};
 use crate::settings::Settings;
+use crate::timing::Phase;
 
 impl<T: Real> Run<'_, T> {
     /// Writes the models and the summary.
@@ -30,6 +33,7 @@ impl<T: Real> Run<'_, T> {
         holding: Holding<'_>,
     ) -> Result<Outcome, TrainError> {
         let seconds = self.seconds_so_far();
+        let _io = self.policy.clock().enter(Phase::Io);
         if let Status::Interrupted(_) = status {
             let best = state.best.best().map(|(best, _)| *best);
             return self.conclude(status, &state, best, F1Summary::default(), seconds);
@@ -70,7 +74,14 @@ impl<T: Real> Run<'_, T> {
         seconds: [f64; 4],
     ) -> Result<Outcome, TrainError> {
         let summary = self.summary(status, state, best, f1, seconds)?;
-        let written = self.folder.as_ref().map_or(Ok(()), |folder| folder.write_summary(&summary));
+        let written = self.folder.as_ref().map_or(Ok(()), |folder| {
+            folder.write_summary(&summary)?;
+            folder.write_run_row(&run_row(
+                &summary,
+                self.problem,
+                &self.settings.spelled_out(&self.problem.split),
+            ))
+        });
         let written = written.map_err(SetUpError::from);
         agree(self.communicator, self.policy, "summary", written, SetUpError::describe)?;
         self.screen.footer(status, &summary, &self.settings.output);
@@ -97,6 +108,7 @@ impl<T: Real> Run<'_, T> {
     }
 
     fn f1_of(&mut self, network: &RankState<T>) -> Result<F1, TrainError> {
+        let _evaluate = self.policy.clock().enter(Phase::Evaluate);
         let mut counts = ClassCounts::new(self.problem.classes);
         let pass = self.pass();
         let nodes = pass.nodes;
@@ -172,6 +184,7 @@ impl<T: Real> Run<'_, T> {
                 *sum += f64::from_le_bytes(*bytes);
             }
         }
+        let Usage { hosts, phases, memory } = gather_usage(self.communicator, self.policy)?;
         let (row, traffic) = match &state.last {
             Some((row, reduced)) => (*row, reduced.traffic),
             None => (HistoryRow::default(), Default::default()),
@@ -197,6 +210,9 @@ impl<T: Real> Run<'_, T> {
                 decode: spent[1],
                 wait: spent[2],
             },
+            hosts,
+            memory,
+            phases,
             ..Summary::of_run(
                 status,
                 self.settings,
