@@ -22,6 +22,7 @@ use crate::admm::deepen::{LayerWeights, random_first_weights};
 use crate::admm::penalties::WeightPenalty;
 use crate::linalg::{NodeBlocks, Real, Workers};
 use crate::parallel::exchange::Exchange;
+use crate::parallel::memory::peak_bytes;
 use crate::parallel::plan::{Plan, StageShape, plan, shards_of_stages};
 use crate::parallel::redistribute::{Holding, redistribute};
 use crate::parallel::shard_group::ShardGroup;
@@ -332,6 +333,9 @@ impl<'a, T: Real> Run<'a, T> {
             (rank < shards).then(|| random_first_weights(settings.seed, settings.neurons, features.width()));
         let with_dropout = settings.dropout > 0.0;
         let built = input::build(&features, &from, &group, [rank, ranks], w0, with_dropout, &self.workers)?;
+        if let Some(bytes) = peak_bytes() {
+            log::info!("rank {rank}: at most {} MiB of memory so far, with its features", bytes >> 20);
+        }
         let Some(built) = built else { return Ok(None) };
         self.input = Some(built.evaluated);
         self.column_scale = built.column_scale;
