@@ -8,7 +8,8 @@ use super::error::{SetUpError, TrainError};
 use super::evaluate::{Scores, Snapshot, forward};
 use super::f1::{ClassCounts, F1};
 use super::output::{
-    Accuracy, BestSummary, BytesSummary, F1Summary, HistoryRow, SecondsSummary, Summary, ratio,
+    Accuracy, BestSummary, BytesSummary, F1Summary, HistoryRow, OutputError, OutputFolder, SecondsSummary,
+    Summary, ratio,
 };
 use super::problem::Problem;
 use super::state::RunState;
@@ -70,8 +71,7 @@ impl<T: Real> Run<'_, T> {
         seconds: [f64; 4],
     ) -> Result<Outcome, TrainError> {
         let summary = self.summary(status, state, best, f1, seconds)?;
-        let written = self.folder.as_ref().map_or(Ok(()), |folder| folder.write_summary(&summary));
-        let written = written.map_err(SetUpError::from);
+        let written = write_summary(self.folder.as_ref(), self.output_failed.take(), &summary);
         agree(self.communicator, self.policy, "summary", written, SetUpError::describe)?;
         self.screen.footer(status, &summary, &self.settings.output);
         Ok(Outcome { status, summary })
@@ -207,6 +207,19 @@ impl<T: Real> Run<'_, T> {
             )
         })
     }
+}
+
+/// Writes the summary, which says that everything else is there: not where a row of the history is missing, the last one
+/// included, of which no iteration after it could tell.
+pub(super) fn write_summary(
+    folder: Option<&OutputFolder>,
+    output_failed: Option<OutputError>,
+    summary: &Summary,
+) -> Result<(), SetUpError> {
+    let Some(folder) = folder else { return Ok(()) };
+    output_failed.map_or(Ok(()), Err)?;
+    folder.sync_history()?;
+    Ok(folder.write_summary(summary)?)
 }
 
 /// A model with where it comes from.
