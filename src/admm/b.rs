@@ -33,7 +33,7 @@ pub fn update<T: Real>(layer: &mut Layer<T>, nodes: usize, team: &mut Team<'_, T
         tree[0].push(|partial| partial.assign(sum));
     }
     tree[0].finish(&mut total);
-    shards.sum_elements(flat_mut(&mut total));
+    shards.sum_elements(flat_mut(&mut total), &mut workspace.incoming);
     let scale = T::of(1.0 / nodes as f64);
     layer.b = Array1::from_iter(total.iter().map(|&s| s * scale));
     workspace.give(total);

@@ -39,6 +39,6 @@ impl<'a, T: Real> Team<'a, T> {
     ) {
         let trees = self.workspace.sum(out.dim());
         self.workers.sum_of_products(count, blocks, trees, out);
-        self.shards.sum_elements(crate::linalg::elements::flat_mut(out));
+        self.shards.sum_elements(crate::linalg::elements::flat_mut(out), &mut self.workspace.incoming);
     }
 }

@@ -41,7 +41,14 @@ impl NodeBlocks {
         self
     }
 
-    /// Number of blocks, at least one.
+    /// These blocks alone, their nodes numbered from 0.
+    pub fn run(&self, blocks: Range<usize>) -> Self {
+        let starts = &self.starts[blocks.start..=blocks.end];
+        let first = starts.first().copied().unwrap_or(0);
+        Self { starts: starts.iter().map(|start| start - first).collect() }
+    }
+
+    /// Number of blocks; at least one but in a run of none.
     pub fn count(&self) -> usize {
         self.starts.len() - 1
     }

@@ -12,6 +12,7 @@ mod communicator;
 mod error;
 pub mod exchange;
 mod launcher;
+mod matrix_messages;
 #[cfg(feature = "mpi")]
 mod mpi;
 #[cfg(feature = "mpi")]
@@ -20,6 +21,7 @@ pub mod node_blocks;
 pub mod plan;
 pub mod redistribute;
 mod roll_call;
+pub mod shard_group;
 mod single;
 mod threads;
 mod wait;

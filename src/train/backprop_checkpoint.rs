@@ -100,7 +100,7 @@ impl<T: Real> BackpropRun<'_, T> {
         }
         let steps = self.first_step(rule)?;
         // What it took to go on is not counted: a run that goes on has sent what a straight one has.
-        self.tree.bytes = if is_root { manifest.bytes } else { 0 };
+        self.tree.count_from(if is_root { manifest.bytes } else { 0 });
         let [training, waited] = manifest.seconds.map(|seconds| seconds.0);
         self.seconds_before = [training, if is_root { waited } else { 0.0 }];
         let mut optimizer = steps.optimizer;

@@ -338,7 +338,7 @@ impl<T: Real> BackpropRun<'_, T> {
         let flag = |is: bool| f64::from(u8::from(is));
         for (slot, value) in [
             (Slot::OutputFailed, flag(self.output_failed.is_some())),
-            (Slot::Bytes, self.tree.bytes as f64),
+            (Slot::Bytes, self.tree.bytes() as f64),
             (Slot::Stops, flag((self.stop)(row.iteration))),
             (Slot::TimeIsUp, flag(time_is_up)),
             (Slot::CheckpointIsDue, flag(checkpoint_is_due)),

@@ -1,5 +1,6 @@
 //! The SPMD driver: every rank runs this, each with its own layers.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use ndarray::Array1;
@@ -10,6 +11,7 @@ use super::evaluate::EvaluatedNodes;
 use super::input::{self, EvaluatedInput};
 use super::output::{OutputError, OutputFolder};
 use super::problem::Problem;
+use super::reduction::Slots;
 use super::screen::Screen;
 use super::several::Shared;
 use super::state::{RUN_STATE_VERSION, RunState};
@@ -22,10 +24,11 @@ use crate::dataset::DatasetFile;
 use crate::graph::{Augmentation, renormalised_adjacency};
 use crate::linalg::{NodeBlocks, Real, Workers};
 use crate::parallel::exchange::Exchange;
-use crate::parallel::plan::{ONE_SHARD, Plan, StageShape, check_ranks, plan};
+use crate::parallel::plan::{Plan, StageShape, plan, shards_of_stages};
 use crate::parallel::redistribute::{Holding, redistribute};
+use crate::parallel::shard_group::ShardGroup;
 use crate::parallel::{Communicator, WaitPolicy, agree, broadcast, gather_to_root, hosts};
-use crate::settings::{Method, RawSettings, Settings};
+use crate::settings::{RawSettings, Settings};
 
 /// How a run writes, what it may replace, and what may stop it.
 pub struct RunOptions {
@@ -96,10 +99,14 @@ pub(super) fn train_one<T: Real>(
     if let Some(since) = options.since {
         run.clock = Clock::new(settings, since, communicator.rank());
     }
+    let shapes: Vec<StageShape> = settings.stages.iter().map(|&layers| run.shape(layers)).collect();
+    let shards = shards_of_stages(&shapes, communicator.size(), settings.shards, run.blocks.count());
+    run.shards =
+        agree(communicator, &policy, "shards", shards.map_err(SetUpError::from), SetUpError::describe)?;
     if options.resume {
         return run.resume();
     }
-    let first = run.first_layer()?;
+    let first = run.first_layer(run.shards[0])?;
     run.open_folder(|used| {
         shared.open_above(&problem.split)?;
         OutputFolder::create(&settings.output, options.overwrite, used)
@@ -137,9 +144,6 @@ fn set_up(
     communicator: &dyn Communicator,
     options: &RunOptions,
 ) -> Result<(Problem, Workers), SetUpError> {
-    if settings.method == Method::Admm {
-        check_ranks(settings.layers, communicator.size())?;
-    }
     if communicator.rank() == 0 {
         OutputFolder::check(&settings.output, options.overwrite || options.resume)?;
     }
@@ -191,6 +195,13 @@ pub(super) struct Run<'a, T> {
     pub folder: Option<OutputFolder>,
     pub screen: Screen,
     pub exchange: Exchange<'a>,
+    /// Shards of each stage.
+    pub shards: Vec<usize>,
+    /// Shards of this stage.
+    pub stage_shards: usize,
+    /// The ranks that hold the same layers as this one in this stage.
+    pub group: ShardGroup<'a>,
+    /// All training nodes.
     pub blocks: NodeBlocks,
     pub evaluated: EvaluatedNodes,
     pub known: [usize; 3],
@@ -230,6 +241,9 @@ impl<'a, T: Real> Run<'a, T> {
             exchange: Exchange::new(communicator, policy)
                 .with_wire(settings.wire)
                 .with_coding(settings.coding),
+            shards: Vec::new(),
+            stage_shards: 1,
+            group: ShardGroup::alone(communicator, policy),
             blocks: NodeBlocks::new(problem.train_labels.len(), settings.block_nodes),
             known: evaluated.known(),
             evaluated,
@@ -267,9 +281,38 @@ impl<'a, T: Real> Run<'a, T> {
         }
     }
 
-    /// Layer 1 on rank 0, which alone reads edges and features; every rank learns whether they can be used.
-    fn first_layer(&mut self) -> Result<Option<LayerWeights<T>>, TrainError> {
-        let built = if self.communicator.rank() == 0 { self.build_input().map(Some) } else { Ok(None) };
+    /// The plan of a stage.
+    pub(super) fn plan(&self, shape: &StageShape, shards: usize) -> Plan {
+        plan(shape, self.communicator.size(), shards)
+    }
+
+    /// Joins the ranks that hold the same layers in a stage.
+    pub(super) fn join_group(&mut self, plan: &Plan) {
+        let rank = self.communicator.rank();
+        self.stage_shards = plan.shards();
+        // A rank that waits out the stage is alone.
+        let shards = if plan.layers_of(rank).is_some() { plan.shards() } else { 1 };
+        let nodes = (0..shards).map(|shard| self.blocks.of_shard(shard, shards).1.nodes()).collect();
+        let first = if shards > 1 { plan.first_of_group(rank) } else { rank };
+        self.group = self.group.succeed(first, nodes);
+    }
+
+    /// This rank's blocks of all of these, and their nodes numbered from 0.
+    pub(super) fn own_blocks(&self, of: &NodeBlocks) -> (Range<usize>, NodeBlocks) {
+        of.of_shard(self.group.shard(), self.group.shards())
+    }
+
+    /// The vector that an iteration of this stage is judged by.
+    pub(super) fn slots_of(&self, layers: usize) -> Slots {
+        Slots { layers, shards: self.stage_shards }
+    }
+
+    /// Layer 1 on the ranks of its shards, which alone read edges and features; every rank learns whether they can be used.
+    pub(super) fn first_layer(&mut self, shards: usize) -> Result<Option<LayerWeights<T>>, TrainError> {
+        let built = match self.communicator.rank() < shards {
+            true => self.build_input(shards).map(Some),
+            false => Ok(None),
+        };
         Ok(agree(self.communicator, self.policy, "features", built, SetUpError::describe)?)
     }
 
@@ -290,7 +333,7 @@ impl<'a, T: Real> Run<'a, T> {
         let settings = self.settings;
         // Locked first: another process may still be at it.
         self.open_folder(|_| OutputFolder::lock(&settings.output))?;
-        let mut first = self.first_layer()?;
+        let mut first = None;
         let restored = self.restore(&mut first)?;
         let lock = self.folder.take();
         let before = restored.as_ref().map(|state| state.iteration);
@@ -300,6 +343,7 @@ impl<'a, T: Real> Run<'a, T> {
         })?;
         if before.is_none() {
             self.screen.from_the_start();
+            first = self.first_layer(self.shards[0])?;
         }
         self.all_stages(first, restored)
     }
@@ -324,13 +368,15 @@ impl<'a, T: Real> Run<'a, T> {
         let done = restored.as_ref().map_or(0, |state| state.stage - 1);
         for (number, &layers) in stages.iter().enumerate().skip(done) {
             let shape = self.shape(layers);
-            let plan = plan(&shape, self.communicator.size(), ONE_SHARD);
+            let plan = self.plan(&shape, self.shards[number]);
             let new = Holding { plan: &plan, stage: &shape };
             self.screen.stage(number + 1, stages.len(), &plan);
             let (status, mut state) = match restored.take() {
                 Some(state) => self.iterations(state, &shape)?,
                 None => {
                     let old = before.as_ref().map(|(plan, stage, _)| Holding { plan, stage });
+                    let shards = [old.map_or(plan.shards(), |old| old.plan.shards()), plan.shards()];
+                    self.reshard_first_layer(&mut held, shards, &shape)?;
                     held = redistribute(self.communicator, self.policy, held, old, new, self.settings.seed)?;
                     self.stage(number + 1, held, &plan, &shape, before.as_ref().map(|before| &before.2))?
                 }
@@ -348,8 +394,8 @@ impl<'a, T: Real> Run<'a, T> {
         unreachable!("settings hold at least one stage")
     }
 
-    /// Layer 1 with its features, on rank 0.
-    fn build_input(&mut self) -> Result<LayerWeights<T>, SetUpError> {
+    /// Layer 1 with the features of this rank's shard.
+    fn build_input(&mut self, shards: usize) -> Result<LayerWeights<T>, SetUpError> {
         let settings = self.settings;
         let file = DatasetFile::open_inspected(&settings.data, Some(&self.problem.checksum))?;
         let adjacency = renormalised_adjacency::<T>(&file.adjacency()?);
@@ -373,6 +419,10 @@ impl<'a, T: Real> Run<'a, T> {
             mean_square,
             &self.workers,
         );
+        let shard = self.communicator.rank();
+        let (own, evaluated) =
+            (self.blocks.of_shard(shard, shards).0, self.evaluated.blocks.of_shard(shard, shards).0);
+        let built = built.of_shard(&self.blocks, own, evaluated);
         self.input = Some(built.evaluated);
         self.column_scale = built.column_scale;
         Ok(LayerWeights { index: 1, weights: built.weights, b: Array1::zeros(settings.neurons) })

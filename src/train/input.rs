@@ -1,6 +1,7 @@
 //! The input of layer 1: augmented features of the training nodes, and what evaluation needs of the others.
 
 use std::convert::Infallible;
+use std::ops::Range;
 
 use ndarray::{Array2, s};
 
@@ -83,7 +84,7 @@ pub fn build<T: Real>(
     workers: &Workers,
 ) -> Input<T> {
     let (n0, n1, d) = (augmentation.width(), w0.nrows(), augmentation.feature_count());
-    let dual = nodes < n0;
+    let dual = is_dual(nodes, n0);
     let mut x = Array2::<T>::zeros((if dual { nodes } else { evaluated.nodes() }, n0));
     let mut gram = Array2::<T>::zeros(if dual { (evaluated.nodes(), nodes) } else { (0, 0) });
     let mut a0 = Array2::<T>::zeros(if dual { (evaluated.nodes(), n1) } else { (0, 0) });
@@ -145,6 +146,36 @@ pub fn build<T: Real>(
             evaluated: EvaluatedInput::Plain(cut(&x, evaluated)),
             column_scale,
         }
+    }
+}
+
+/// Whether layer 1 lives in N dimensions.
+pub fn is_dual(nodes: usize, inputs: usize) -> bool {
+    nodes < inputs
+}
+
+impl<T: Real> Input<T> {
+    /// The part of a shard: its blocks of training nodes, of `blocks`, and of evaluated nodes.
+    pub fn of_shard(self, blocks: &NodeBlocks, own: Range<usize>, evaluated: Range<usize>) -> Self {
+        let rows = blocks.range(own.start).start..blocks.range(own.end - 1).end;
+        let cut = |whole: &Array2<T>| whole.slice(s![rows.clone(), ..]).to_owned();
+        let weights = match self.weights {
+            Weights::First(mut first) => {
+                first.x = first.x.drain(own).collect();
+                Weights::First(first)
+            }
+            Weights::Dual(dual) => {
+                let DualWeights { x, w0, gram, a0, .. } = *dual;
+                let (x, gram, a0) = (cut(&x), cut(&gram), cut(&a0));
+                Weights::Dual(Box::new(DualWeights::with_products(x, w0, gram, a0, rows.start)))
+            }
+            hidden => hidden,
+        };
+        let evaluated = match self.evaluated {
+            EvaluatedInput::Plain(mut x) => EvaluatedInput::Plain(x.drain(evaluated).collect()),
+            EvaluatedInput::Dual(mut blocks) => EvaluatedInput::Dual(blocks.drain(evaluated).collect()),
+        };
+        Self { weights, evaluated, ..self }
     }
 }
 

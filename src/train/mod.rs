@@ -15,6 +15,7 @@ pub mod output;
 mod patience;
 mod problem;
 pub mod reduction;
+mod reshard;
 mod results;
 pub mod schedule;
 mod screen;

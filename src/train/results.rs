@@ -5,7 +5,7 @@ use ndarray::{Array1, Array2};
 use super::best::Evaluation;
 use super::driver::Run;
 use super::error::{SetUpError, TrainError};
-use super::evaluate::{Scores, Snapshot, forward};
+use super::evaluate::{Scores, Snapshot};
 use super::f1::{ClassCounts, F1};
 use super::output::{
     Accuracy, BestSummary, BytesSummary, F1Summary, HistoryRow, OutputError, OutputFolder, SecondsSummary,
@@ -98,10 +98,10 @@ impl<T: Real> Run<'_, T> {
 
     fn f1_of(&mut self, network: &RankState<T>) -> Result<F1, TrainError> {
         let mut counts = ClassCounts::new(self.problem.classes);
-        let Self { input, evaluated, exchange, workspace, .. } = self;
-        forward(network, input.as_ref(), evaluated, exchange, workspace, |block, logits| {
-            evaluated.count(block, logits, &mut counts);
-        })?;
+        let pass = self.pass();
+        let nodes = pass.nodes;
+        pass.forward(network, |block, logits| nodes.count(block, logits, &mut counts))?;
+        self.group.outcome()?;
         self.exchange.finish_sends()?;
         let pending = self.communicator.post_sum(counts.to_values())?.named("counts by class");
         Ok(ClassCounts::from_values(&wait_sum(self.communicator, pending, self.policy)?).f1())
@@ -121,7 +121,8 @@ impl<T: Real> Run<'_, T> {
         let mut layers: Vec<ModelLayer<T>> = Vec::new();
         for l in 1..=holding.stage.layers {
             let own = weights.iter().zip(held).find(|(snapshot, _)| snapshot.index == l);
-            let own = own.map(|(snapshot, layer)| snapshot.dense(layer));
+            let own = own.map(|(snapshot, layer)| snapshot.dense(layer, &self.group));
+            self.group.outcome()?;
             let gathered: Option<(Array2<T>, Array1<T>)> =
                 gather_layer(self.communicator, self.policy, l, holding, own)?;
             if let Some((mut w, b)) = gathered {

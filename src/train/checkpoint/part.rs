@@ -1,4 +1,4 @@
-//! One rank's file of a checkpoint: its layers, each with the boundary above it.
+//! One rank's file of a checkpoint: its layers, each with the boundary above it, for the nodes of its shard.
 //!
 //! | path | content |
 //! |---|---|
@@ -45,15 +45,15 @@ pub struct Part<'a, T> {
 }
 
 impl<T: Real> Part<'_, T> {
-    /// Writes the file and puts it on disk.
+    /// Writes the file of this rank and shard and puts it on disk.
     ///
     /// # Errors
     /// The disk refuses.
-    pub fn write(&self, path: &Path, rank: usize) -> Result<PartEntry, CheckpointError> {
+    pub fn write(&self, path: &Path, [rank, shard]: [usize; 2]) -> Result<PartEntry, CheckpointError> {
         let (bytes, crc32) = write_file::<T>(path, |file| self.write_hdf5(file))?;
         let index = |layer: Option<&Layer<T>>| layer.map_or(0, |layer| layer.index);
         let layers = &self.network.layers;
-        Ok(PartEntry { rank, first: index(layers.first()), last: index(layers.last()), bytes, crc32 })
+        Ok(PartEntry { rank, shard, first: index(layers.first()), last: index(layers.last()), bytes, crc32 })
     }
 
     fn write_hdf5(&self, file: &hdf5::File) -> hdf5::Result<()> {

@@ -10,7 +10,7 @@ use crate::linalg::Real;
 use crate::parallel::{Completed, Pending, agree, gather_to_root, wait_sum};
 use crate::train::driver::Run;
 use crate::train::error::{SetUpError, TrainError};
-use crate::train::reduction::{take_apart, without_requests};
+use crate::train::reduction::without_requests;
 use crate::train::state::RunState;
 
 /// What each rank tells rank 0 of its part.
@@ -69,7 +69,7 @@ impl<T: Real> Run<'_, T> {
             SetUpError::describe,
         )?;
 
-        let is_evaluated = take_apart(layers, &sums).scores.is_some();
+        let is_evaluated = self.slots_of(layers).take_apart(&sums).scores.is_some();
         let part = Part {
             network: &state.network,
             best: state.best.best().map_or(&[], |(_, weights)| weights),
@@ -79,7 +79,10 @@ impl<T: Real> Run<'_, T> {
         let rank = communicator.rank();
         let written = match state.network.layers.is_empty() {
             true => Ok(None),
-            false => part.write(&CheckpointFolder::part(&place.partial(), rank), rank).map(Some),
+            false => {
+                let path = CheckpointFolder::part(&place.partial(), rank);
+                part.write(&path, [rank, self.group.shard()]).map(Some)
+            }
         };
         let written = written.map_err(SetUpError::from);
         let part = agree(communicator, policy, "checkpoint", written, SetUpError::describe)?;
@@ -119,6 +122,7 @@ impl<T: Real> Run<'_, T> {
             self.settings.deciding(&self.problem.split),
             (self.problem.name.clone(), self.problem.checksum.clone()),
             [state.stage, state.stage_iteration],
+            self.stage_shards,
             state.iteration,
             penalties,
             state.schedule.progress(),

@@ -39,6 +39,8 @@ impl From<Exact> for u64 {
 pub struct PartEntry {
     /// The rank that wrote it, by which it is named.
     pub rank: usize,
+    /// Its shard of nodes.
+    pub shard: usize,
     /// Its lowest layer.
     pub first: usize,
     /// Its highest layer.

@@ -104,7 +104,7 @@ impl StepManifest {
                 }
                 Ok(())
             })?;
-            self.parts = vec![PartEntry { rank: 0, first: 1, last: layers, bytes, crc32 }];
+            self.parts = vec![PartEntry { rank: 0, shard: 0, first: 1, last: layers, bytes, crc32 }];
             sealed::write(&folder, &self)?;
             place.commit()
         };
@@ -180,7 +180,9 @@ impl StepManifest {
             return wrong(expected, self.iteration.to_string());
         }
         match self.parts.as_slice() {
-            [part] if (part.rank, part.first, part.last) == (0, 1, settings.layers) => Ok(part),
+            [part] if (part.rank, part.shard, part.first, part.last) == (0, 0, 1, settings.layers) => {
+                Ok(part)
+            }
             parts => wrong(format!("one file with {} layers", settings.layers), format!("{parts:?}")),
         }
     }
