@@ -207,6 +207,34 @@ fn on_other_numbers_of_ranks() {
     }
 }
 
+/// Each rule remembers something else. Stopped at any iteration, again and again, and on other ranks.
+#[test]
+fn optimizers_go_on_too() {
+    for (method, more) in [
+        ("gd", ""),
+        ("adagrad", "--precision f64"),
+        ("adadelta", "--evaluate-every 3"),
+        ("adam", "--dropout 0.5 --block-nodes 17"),
+    ] {
+        let (_scratch, data) = data(6);
+        let flags = format!("--optimizer {method} --layers 3 --neurons 10 --iterations 12 {more}");
+        for stop in 1..12 {
+            in_parts(&data, &flags, &[(2, stop)], 2);
+        }
+        in_parts(&data, &flags, &[(1, 3), (1, 3), (1, 9)], 1);
+        in_parts(&data, &flags, &[(1, 5), (4, 8)], 3);
+    }
+}
+
+/// A stage of one iteration has no second one in which ranks could grant what was asked for in the first.
+#[test]
+fn stages_of_one_iteration_can_be_stopped() {
+    let (_scratch, data) = data(6);
+    in_parts(&data, "--stages 2,3,4,5,6 --neurons 10 --iterations 1", &[(2, 1), (3, 3)], 2);
+    // Asked for before anything, it waits for the second stage.
+    in_parts(&data, "--stages 2,3,4,5 --neurons 10 --iterations 1 --quantize pq", &[(2, 0)], 2);
+}
+
 /// Checkpoints wait for sums and messages that the next iteration would have waited for: nothing may come of it.
 #[test]
 fn checkpoints_change_nothing() {
