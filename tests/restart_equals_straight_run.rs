@@ -251,6 +251,47 @@ fn checkpoints_change_nothing() {
     }
 }
 
+/// A run that has finished says so and succeeds, with its data set or without, and loses checkpoints that a process which
+/// was killed at its very end has left. One that has not needs its data set.
+#[test]
+fn with_a_finished_run_there_is_nothing_to_do() {
+    let (_scratch, data) = data(6);
+    let scratch = tempfile::tempdir().unwrap();
+    let stopped = scratch.path().join("stopped");
+    let mut raw = parse(SMALL);
+    (raw.data, raw.output) = (Some(data.clone()), Some(stopped.clone()));
+    part(raw, 1, false, Some(9));
+    let checkpoint = "checkpoint-0000000010";
+    let resume = |folder: &Path, flags: &[&str]| {
+        program::run(program::alone().args(["train", "--resume"]).arg(folder).args(flags))
+    };
+    let (one, several) = (scratch.path().join("one"), scratch.path().join("several"));
+    program::train(None, 1, &data, &one, SMALL);
+    program::train(None, 1, &data, &several, &format!("{SMALL} --runs 2"));
+    std::fs::remove_file(&data).unwrap();
+    for (folder, with_checkpoints) in [(&one, one.clone()), (&several, several.join("run-1"))] {
+        let left = with_checkpoints.join(checkpoint);
+        std::fs::create_dir(&left).unwrap();
+        for entry in std::fs::read_dir(stopped.join(checkpoint)).unwrap() {
+            let path = entry.unwrap().path();
+            std::fs::copy(&path, left.join(path.file_name().unwrap())).unwrap();
+        }
+        std::fs::create_dir(with_checkpoints.join("checkpoint-0000000005.removed")).unwrap();
+        let outcome = resume(folder, &[]);
+        assert_eq!(outcome.status.unwrap().code(), Some(0), "{outcome:?}");
+        assert!(outcome.stdout.contains("nothing to go on with: the run in"), "{outcome:?}");
+        assert!(outcome.stdout.contains("has finished"), "{outcome:?}");
+        let names = std::fs::read_dir(&with_checkpoints).unwrap().map(|entry| entry.unwrap().file_name());
+        let left: Vec<_> = names.filter(|name| name.to_string_lossy().starts_with("checkpoint")).collect();
+        assert!(left.is_empty(), "{left:?}");
+        let json = resume(folder, &["--json"]).stdout;
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&json).unwrap(), program::summary(folder));
+    }
+    let outcome = resume(&stopped, &[]);
+    assert_eq!(outcome.status.unwrap().code(), Some(3), "{outcome:?}");
+    assert!(outcome.stderr.contains("data.h5"), "{outcome:?}");
+}
+
 /// The program itself, under mpirun, with the last part on other ranks and threads.
 #[test]
 fn the_program_under_mpirun() {
