@@ -660,8 +660,8 @@ impl Settings {
             shards: is_admm.then_some(self.shards),
             block_nodes: self.block_nodes,
             comm_timeout: Some(self.comm_timeout),
-            checkpoint_every: is_admm.then_some(self.checkpoint_every),
-            max_time: is_admm.then_some(self.max_time),
+            checkpoint_every: Some(self.checkpoint_every),
+            max_time: Some(self.max_time),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use ndarray::Array1;
 
-use super::backprop_run::{Nodes, read_nodes, train_by_backprop};
+use super::backprop_run::train_by_backprop;
 use super::error::{SetUpError, TrainError};
 use super::evaluate::EvaluatedNodes;
 use super::feature_source::FeatureSource;
@@ -14,6 +14,7 @@ use super::output::{OutputError, OutputFolder};
 use super::problem::Problem;
 use super::reduction::Slots;
 use super::screen::Screen;
+use super::several::Shared;
 use super::state::{RUN_STATE_VERSION, RunState};
 use super::status::{Outcome, Status};
 use super::stopping::{Clock, StopSignal};
@@ -69,15 +70,15 @@ pub fn train<T: Real>(
     communicator: &dyn Communicator,
     options: RunOptions,
 ) -> Result<Outcome, TrainError> {
-    train_one::<T>(settings, communicator, options, &mut None)
+    train_one::<T>(settings, communicator, options, &mut Shared::nothing())
 }
 
-/// As [`train`]; `nodes` keeps what one run by backpropagation may leave to the next on the same data.
+/// As [`train`]; `shared` is what the runs of one command share.
 pub(super) fn train_one<T: Real>(
     settings: &Settings,
     communicator: &dyn Communicator,
     options: RunOptions,
-    nodes: &mut Option<Nodes<T>>,
+    shared: &mut Shared<T>,
 ) -> Result<Outcome, TrainError> {
     let start = Instant::now();
     let policy = WaitPolicy::new().with_deadline(Duration::from_secs(settings.comm_timeout));
@@ -96,11 +97,7 @@ pub(super) fn train_one<T: Real>(
     if let Some(rule) = settings.method.rule() {
         let job =
             Job { settings, communicator, policy: &policy, problem: &problem, workers: &workers, start };
-        let nodes = match nodes {
-            Some(nodes) => nodes,
-            None => nodes.insert(read_nodes(&job)?),
-        };
-        return train_by_backprop(job, rule, nodes, RunOptions { screen, ..options });
+        return train_by_backprop(job, rule, RunOptions { screen, ..options }, shared);
     }
     let mut run = Run::<T>::new(settings, communicator, &policy, &problem, workers, screen, start);
     run.stop = options.stop;
@@ -115,7 +112,10 @@ pub(super) fn train_one<T: Real>(
         return run.resume();
     }
     let first = run.first_layer(run.shards[0])?;
-    run.open_folder(|used| OutputFolder::create(&settings.output, options.overwrite, used))?;
+    run.open_folder(|used| {
+        shared.open_above(&problem.split)?;
+        OutputFolder::create(&settings.output, options.overwrite, used)
+    })?;
     run.all_stages(first, None)
 }
 
@@ -174,15 +174,16 @@ pub(super) struct Job<'a> {
 }
 
 impl Job<'_> {
-    /// Makes the output folder on rank 0, once all data have been read: wrong data replace no earlier run.
-    pub fn open_folder(&self, overwrite: bool) -> Result<Option<OutputFolder>, TrainError> {
+    /// Opens the output folder on rank 0, with the settings as used; all data have been read by then, so that wrong data
+    /// replace no earlier run.
+    pub fn open_folder(
+        &self,
+        open: impl FnOnce(&RawSettings) -> Result<OutputFolder, OutputError>,
+    ) -> Result<Option<OutputFolder>, TrainError> {
         let Job { settings, communicator, policy, problem, .. } = *self;
         let _io = policy.clock().enter(Phase::Io);
         let folder = match communicator.rank() {
-            0 => {
-                let used = settings.spelled_out(&problem.split);
-                OutputFolder::create(&settings.output, overwrite, &used).map(Some).map_err(SetUpError::from)
-            }
+            0 => open(&settings.spelled_out(&problem.split)).map(Some).map_err(SetUpError::from),
             _ => Ok(None),
         };
         Ok(agree(communicator, policy, "output folder", folder, SetUpError::describe)?)
@@ -343,17 +344,15 @@ impl<'a, T: Real> Run<'a, T> {
         Ok(Some(LayerWeights { index: 1, weights: built.weights, b }))
     }
 
-    /// Makes the output folder once all data have been read: wrong data replace no earlier run.
+    /// As [`Job::open_folder`].
     fn open_folder(
         &mut self,
         open: impl FnOnce(&RawSettings) -> Result<OutputFolder, OutputError>,
     ) -> Result<(), TrainError> {
-        let _io = self.policy.clock().enter(Phase::Io);
-        let folder = match self.communicator.rank() {
-            0 => open(&self.settings.spelled_out(&self.problem.split)).map(Some).map_err(SetUpError::from),
-            _ => Ok(None),
-        };
-        self.folder = agree(self.communicator, self.policy, "output folder", folder, SetUpError::describe)?;
+        let Run { settings, communicator, policy, problem, ref workers, start, .. } = *self;
+        let job = Job { settings, communicator, policy, problem, workers, start };
+        let folder = job.open_folder(open)?;
+        self.folder = folder;
         Ok(())
     }
 

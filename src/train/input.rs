@@ -92,7 +92,8 @@ impl Places {
             [a, b] if a.is_empty() => Self(vec![b]),
             [a, b] if b.is_empty() => Self(vec![a]),
             [a, b] if a.start.max(b.start) <= a.end.min(b.end) => {
-                Self(vec![a.start.min(b.start)..a.end.max(b.end)])
+                let both = a.start.min(b.start)..a.end.max(b.end);
+                Self(Vec::from([both]))
             }
             [a, b] if a.start < b.start => Self(vec![a, b]),
             [a, b] => Self(vec![b, a]),
@@ -191,7 +192,7 @@ pub(super) fn build<T: Real>(
         }
         Ok(())
     })?;
-    Ok(building.map(Building::finish).transpose()?)
+    building.map(Building::finish).transpose()
 }
 
 /// Whether layer 1 lives in N dimensions.

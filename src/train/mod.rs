@@ -1,10 +1,12 @@
 //! Training: stages, evaluation, penalties, history and results, over all ranks.
 
+mod backprop_checkpoint;
 mod backprop_input;
 mod backprop_run;
 mod best;
 pub(crate) mod checkpoint;
 mod driver;
+mod ended;
 mod error;
 pub mod evaluate;
 pub mod f1;
@@ -29,6 +31,7 @@ pub mod usage;
 
 pub use checkpoint::CheckpointError;
 pub use driver::{RunOptions, train};
+pub use ended::Ended;
 pub use error::TrainError;
 pub use problem::Problem;
 pub use screen::Screen;

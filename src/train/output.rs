@@ -16,9 +16,10 @@ use crate::parallel::local_host_name;
 use crate::settings::RawSettings;
 use crate::timing::Phase;
 
-/// The files of a run that an earlier one may have left.
+/// The files of a run that an earlier one may have left, in the order in which they are removed: a process that is killed
+/// meanwhile must leave no run to go on with, and none that says that it has finished.
 pub(super) const FILES: [&str; 6] =
-    ["model.h5", "model-last.h5", "history.csv", "config.toml", "summary.json", "run.csv"];
+    ["config.toml", "summary.json", "run.csv", "history.csv", "model-last.h5", "model.h5"];
 
 /// A result that could not be written.
 #[derive(Debug, Error)]
@@ -306,30 +307,23 @@ impl OutputFolder {
     /// Makes the folder, removes an earlier run's files where that is allowed, and writes config.toml.
     ///
     /// # Errors
-    /// As [`OutputFolder::check`] and [`OutputFolder::lock`], or the folder cannot be written.
+    /// As [`OutputFolder::empty`].
     pub fn create(path: &Path, overwrite: bool, settings: &RawSettings) -> Result<Self, OutputError> {
-        let mut folder = Self::create_without_history(path, overwrite, settings)?;
-        let path = path.join("history.csv");
-        let history = File::create(&path).map_err(|source| OutputError::Write { path, source })?;
-        folder.history = Some(csv::Writer::from_writer(history));
-        Ok(folder)
+        Self::empty(path, overwrite)?.begin(settings)
     }
 
-    /// The same for results without a history of their own.
+    /// Makes the folder, takes it for this process, and removes an earlier run's files where that is allowed.
     ///
     /// # Errors
-    /// As [`OutputFolder::create`].
-    pub fn create_without_history(
-        path: &Path,
-        overwrite: bool,
-        settings: &RawSettings,
-    ) -> Result<Self, OutputError> {
+    /// As [`OutputFolder::check`] and [`OutputFolder::lock`], or the folder cannot be written.
+    pub fn empty(path: &Path, overwrite: bool) -> Result<Self, OutputError> {
         Self::check(path, overwrite)?;
         fs::create_dir_all(path).map_err(|source| write_error(path, source))?;
         let folder = Self::lock(path)?;
         // Another process may have come first.
         Self::check(path, overwrite)?;
-        folder.start(settings)
+        folder.remove_files()?;
+        Ok(folder)
     }
 
     /// Takes an existing folder for this process.
@@ -384,7 +378,10 @@ impl OutputFolder {
     /// # Errors
     /// A file cannot be read or written.
     pub fn go_on(mut self, before: Option<u64>, settings: &RawSettings) -> Result<Self, OutputError> {
-        let Some(before) = before else { return self.start(settings) };
+        let Some(before) = before else {
+            self.remove_files()?;
+            return self.begin(settings);
+        };
         remove_leftovers(&self.path);
         self.write_config(settings)?;
         for result in ["summary.json", "run.csv"].map(|name| self.file(name)) {
@@ -410,27 +407,38 @@ impl OutputFolder {
         Ok(self)
     }
 
-    /// Starts a run in a folder that is locked, in the place of what is there.
-    fn start(mut self, settings: &RawSettings) -> Result<Self, OutputError> {
-        let (fail, path) = (write_error, self.path.clone());
+    /// Removes the files of a run, in a folder that is locked.
+    ///
+    /// # Errors
+    /// One cannot be removed.
+    pub(super) fn remove_files(&self) -> Result<(), OutputError> {
         let old: Vec<PathBuf> =
-            FILES.iter().map(|file| path.join(file)).filter(|file| file.symlink_metadata().is_ok()).collect();
+            FILES.iter().map(|file| self.file(file)).filter(|file| file.symlink_metadata().is_ok()).collect();
         // All or none: a folder among them must not cost the files beside it.
         if let Some(folder) = old.iter().find(|file| file.is_dir()) {
-            return Err(fail(folder, io::Error::other("a folder of this name is in the way")));
+            return Err(write_error(folder, io::Error::other("a folder of this name is in the way")));
         }
         for file in &old {
-            fs::remove_file(file).map_err(|source| fail(file, source))?;
+            fs::remove_file(file).map_err(|source| write_error(file, source))?;
         }
-        remove_all(&path);
-        let history_path = path.join("history.csv");
-        let history = File::create(&history_path).map_err(|source| fail(&history_path, source))?;
+        self.remove_checkpoints();
+        Ok(())
+    }
+
+    /// Begins a run in a folder that is locked and holds none.
+    fn begin(mut self, settings: &RawSettings) -> Result<Self, OutputError> {
+        let path = self.file("history.csv");
+        let history = File::create(&path).map_err(|source| write_error(&path, source))?;
         self.history = Some(csv::Writer::from_writer(history));
         self.write_config(settings)?;
         Ok(self)
     }
 
-    fn write_config(&self, settings: &RawSettings) -> Result<(), OutputError> {
+    /// Writes config.toml.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(super) fn write_config(&self, settings: &RawSettings) -> Result<(), OutputError> {
         let config = toml::to_string(settings)
             .map_err(|error| write_error(&self.file("config.toml"), io::Error::other(error)))?;
         let config = format!("# All settings of this run as used; usable with train --config.\n{config}");
