@@ -19,6 +19,8 @@ use crate::admm::deepen::{LayerWeights, random_first_weights};
 use crate::admm::penalties::WeightPenalty;
 use crate::dataset::DatasetFile;
 use crate::graph::{Augmentation, renormalised_adjacency};
+use crate::linalg::factor::lapack_core;
+use crate::linalg::product::arithmetic;
 use crate::linalg::{NodeBlocks, Real, Workers};
 use crate::parallel::exchange::Exchange;
 use crate::parallel::plan::{ONE_SHARD, Plan, StageShape, check_ranks, plan};
@@ -114,10 +116,16 @@ fn handshake(
     communicator: &dyn Communicator,
     policy: &WaitPolicy,
 ) -> Result<Result<(), SetUpError>, TrainError> {
+    // Backpropagation factorises nothing.
+    let arithmetic = match settings.method {
+        Method::Admm => format!("{}, LAPACK for {}", arithmetic(), lapack_core()),
+        _ => arithmetic().to_owned(),
+    };
     let settings = format!("{:?}", settings.spelled_out(&problem.split));
     let version = env!("CARGO_PKG_VERSION");
     let own = [
         ("program", format!("{version}, state {RUN_STATE_VERSION}, {}", communicator.library())),
+        ("arithmetic", arithmetic),
         ("settings", settings),
         ("data set", format!("{} with checksum {}", problem.name, problem.checksum)),
     ];
