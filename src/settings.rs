@@ -12,6 +12,7 @@ use thiserror::Error;
 
 use crate::admm::Subproblem;
 use crate::graph::{FeatureNorm, Operators};
+use crate::parallel::plan::Shards;
 use crate::quantize::{Coding, Element, LevelSet, Spacing, Wire};
 
 pub use resumed::{differences, resumed};
@@ -184,6 +185,9 @@ pub struct RawSettings {
     /// Threads of each rank [default: 1]
     #[arg(long, value_name = "T", help_heading = "Run")]
     pub threads: Option<usize>,
+    /// Ranks that share the nodes of each layer: a power of two, or auto, by shapes; changes no result [default: 1]
+    #[arg(long, value_name = "S|auto", help_heading = "Run")]
+    pub shards: Option<Shards>,
     /// Nodes of a block; changes rounding [default: from the number of nodes]
     #[arg(long, value_name = "NODES", help_heading = "Run")]
     pub block_nodes: Option<usize>,
@@ -273,6 +277,8 @@ pub struct Settings {
     pub evaluate_every: usize,
     /// Threads of each rank.
     pub threads: usize,
+    /// Ranks that share the nodes of each layer.
+    pub shards: Shards,
     /// Nodes of a block.
     pub block_nodes: Option<usize>,
     /// Seconds of silence after which a rank gives up; 0 = never.
@@ -406,6 +412,7 @@ impl RawSettings {
             runs,
             evaluate_every,
             threads,
+            shards,
             block_nodes,
             comm_timeout,
             checkpoint_every,
@@ -572,6 +579,7 @@ impl RawSettings {
             runs: whole("runs", self.runs.unwrap_or(1), 1, MOST_RUNS)?,
             evaluate_every: whole("evaluate-every", self.evaluate_every.unwrap_or(1), 1, MOST_ITERATIONS)?,
             threads: whole("threads", self.threads.unwrap_or(1), 1, 1024)?,
+            shards: self.shards.unwrap_or_default(),
             block_nodes: match self.block_nodes {
                 None => None,
                 Some(nodes) => Some(whole("block-nodes", nodes, 1, 1 << 40)?),
@@ -649,6 +657,7 @@ impl Settings {
             runs: Some(self.runs),
             evaluate_every: Some(self.evaluate_every),
             threads: Some(self.threads),
+            shards: is_admm.then_some(self.shards),
             block_nodes: self.block_nodes,
             comm_timeout: Some(self.comm_timeout),
             checkpoint_every: is_admm.then_some(self.checkpoint_every),

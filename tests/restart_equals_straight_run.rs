@@ -155,6 +155,21 @@ fn stopped_at_every_iteration_of_stages_that_converge() {
 }
 
 #[test]
+fn stopped_in_shards() {
+    for (features, flags) in [(6, "--quantize pq"), (40, ""), (40, "--subproblem gradient")] {
+        let (_scratch, data) = data(features);
+        let flags = format!("{SMALL} --block-nodes 8 {flags}");
+        for stop in [3, 8, 9, 20] {
+            in_parts(&data, &format!("{flags} --shards 2"), &[(4, stop)], 4);
+            // Other numbers of ranks in as many shards.
+            in_parts(&data, &format!("{flags} --shards 2"), &[(4, stop), (2, stop + 2)], 8);
+        }
+        // Four shards in the first stage, fewer later.
+        in_parts(&data, &format!("{flags} --shards auto"), &[(6, 5), (6, 12), (6, 21)], 6);
+    }
+}
+
+#[test]
 fn stopped_once_in_any_stage_on_the_same_ranks() {
     for (features, flags) in VARIANTS {
         let (_scratch, data) = data(features);

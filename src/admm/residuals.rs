@@ -33,6 +33,8 @@ pub struct LayerTerms {
 impl LayerTerms {
     /// Number of values in [`LayerTerms::to_array`].
     pub const COUNT: usize = 9;
+    /// The place of the decay among them, the one that is no sum over nodes: every shard has all of it.
+    pub const DECAY: usize = 1;
 
     /// All values, to be reduced.
     pub fn to_array(self) -> [f64; Self::COUNT] {

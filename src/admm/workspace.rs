@@ -11,12 +11,14 @@ use crate::linalg::{MatrixSum, Real};
 pub struct Workspace<T> {
     free: HashMap<(usize, usize), Vec<Array2<T>>>,
     sums: HashMap<(usize, usize), Vec<MatrixSum<T>>>,
+    /// What comes from other shards before it is added.
+    pub incoming: Vec<T>,
 }
 
 impl<T: Real> Workspace<T> {
     /// An empty workspace.
     pub fn new() -> Self {
-        Self { free: HashMap::new(), sums: HashMap::new() }
+        Self { free: HashMap::new(), sums: HashMap::new(), incoming: Vec::new() }
     }
 
     /// A matrix of this shape; its content is arbitrary.

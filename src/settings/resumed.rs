@@ -5,7 +5,8 @@ use std::path::Path;
 use super::{Method, RawSettings, Settings, SettingsError};
 
 /// Settings that may differ between the parts of a run: none of them changes a bit of the model.
-const FREE: [&str; 6] = ["data", "output", "threads", "comm-timeout", "checkpoint-every", "max-time"];
+const FREE: [&str; 7] =
+    ["data", "output", "threads", "shards", "comm-timeout", "checkpoint-every", "max-time"];
 
 impl Settings {
     /// The settings that decide what comes out, as TOML; `split` is the one in use.

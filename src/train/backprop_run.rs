@@ -18,8 +18,10 @@ use super::output::{
 };
 use super::patience::Patience;
 use super::results::trained_model;
+use super::run_row::run_row;
 use super::screen::Screen;
 use super::status::{Outcome, Status};
+use super::usage::{Usage, gather_usage};
 use crate::admm::Workspace;
 use crate::backprop::network::{TrainingBlock, gradient};
 use crate::backprop::{Dropout, Layout, Optimizer, Rule};
@@ -27,7 +29,8 @@ use crate::linalg::elements::{flat, sum_squares};
 use crate::linalg::{MatrixSum, Real, ScalarSum};
 use crate::model::ModelLayer;
 use crate::parallel::node_blocks::BlockSum;
-use crate::parallel::{agree, gather_to_root, wait_sum};
+use crate::parallel::{agree, wait_sum};
+use crate::timing::Phase;
 
 /// What several runs on the same data share: who holds which nodes, and this rank's features.
 #[derive(Debug)]
@@ -72,6 +75,7 @@ pub(super) struct BackpropRun<'a, T> {
 /// Reads this rank's nodes; every rank learns whether they can be used.
 pub(super) fn read_nodes<T: Real>(job: &Job<'_>) -> Result<Nodes<T>, TrainError> {
     let Job { settings, communicator, policy, problem, workers, .. } = *job;
+    let _augment = policy.clock().enter(Phase::Augment);
     let shares = NodeShares::new(problem, settings.block_nodes, communicator.size());
     let input = Input::read(settings, problem, &shares, communicator.rank(), workers);
     let input = agree(communicator, policy, "features", input, SetUpError::describe)?;
@@ -173,7 +177,8 @@ impl<T: Real> BackpropRun<'_, T> {
         iteration: u64,
         optimizer: Option<&mut Optimizer<T>>,
     ) -> Result<HistoryRow, TrainError> {
-        let Job { settings, communicator, problem, workers, .. } = self.job;
+        let Job { settings, communicator, policy, problem, workers, .. } = self.job;
+        let _gradient = policy.clock().enter(Phase::Gradient);
         let shares = &self.nodes.shares;
         self.slots.clear();
         self.slots.resize(self.slot(Slot::Decay) + SHARED_SLOTS, 0.0);
@@ -182,6 +187,8 @@ impl<T: Real> BackpropRun<'_, T> {
             self.slots[at] = settings.weight_decay / 2.0 * sum_squares(&self.parameters);
         }
         let nodes = shares.training.nodes();
+        let own_nodes: usize = self.nodes.input.training.iter().map(|(_, x)| x.nrows()).sum();
+        policy.clock().count(self.layout.gradient_operations(own_nodes));
         let dropout = Dropout { rate: settings.dropout, seed: settings.seed, iteration, nodes };
         let mut own = self.nodes.input.training.iter();
         let mut parts = Vec::with_capacity(self.sums.len());
@@ -226,7 +233,8 @@ impl<T: Real> BackpropRun<'_, T> {
 
     /// Scores of this rank's blocks, into their slots.
     fn evaluate(&mut self) {
-        let Job { settings, workers, .. } = self.job;
+        let Job { settings, policy, workers, .. } = self.job;
+        let _evaluate = policy.clock().enter(Phase::Evaluate);
         let NodeShares { training, evaluated, .. } = &self.nodes.shares;
         let network = (&self.layout, self.parameters.as_slice());
         let slots = &mut self.slots;
@@ -245,9 +253,10 @@ impl<T: Real> BackpropRun<'_, T> {
         due: bool,
     ) -> Result<(HistoryRow, Option<Scores>, Option<usize>, u64), TrainError> {
         let Job { communicator, policy, .. } = self.job;
+        let _reduce = policy.clock().enter(Phase::Reduce);
         let (failed, bytes) = (self.slot(Slot::OutputFailed), self.slot(Slot::Bytes));
         self.slots[failed] = f64::from(u8::from(self.output_failed.is_some()));
-        self.slots[bytes] = self.tree.bytes as f64;
+        self.slots[bytes] = self.tree.bytes() as f64;
         let pending = communicator.post_sum(std::mem::take(&mut self.slots))?.named("scores of an iteration");
         let sums = wait_sum(communicator, pending, policy)?;
         let (training, all) =
@@ -266,11 +275,13 @@ impl<T: Real> BackpropRun<'_, T> {
         if let Some(scores) = &scores {
             row.set_scores(scores, self.known);
         }
+        let writing = policy.clock().enter(Phase::Io);
         if let Some(folder) = &mut self.folder
             && let Err(error) = folder.add_row(&row)
         {
             self.output_failed.get_or_insert(error);
         }
+        drop(writing);
         if sums[failed] > 0.0 {
             let failed = self.output_failed.take().map_or(Ok(()), |error| Err(SetUpError::Output(error)));
             agree(communicator, policy, "output", failed, SetUpError::describe)?;
@@ -292,6 +303,7 @@ impl<T: Real> BackpropRun<'_, T> {
     ) -> Result<Outcome, TrainError> {
         let Job { settings, communicator, policy, problem, .. } = self.job;
         let train_seconds = self.training.elapsed().as_secs_f64();
+        let _io = policy.clock().enter(Phase::Io);
         let restored = self.folder.as_ref().map_or(Ok(()), OutputFolder::restore).map_err(SetUpError::from);
         agree(communicator, policy, "output folder at the end", restored, SetUpError::describe)?;
         let has_diverged = matches!(status, Status::StepDiverged { .. });
@@ -311,9 +323,8 @@ impl<T: Real> BackpropRun<'_, T> {
                 Some(evaluation)
             }
         };
-        let waited = policy.seconds_waited().to_le_bytes().to_vec();
-        let waited = gather_to_root(communicator, policy, "seconds", waited)?.into_iter().flatten();
-        let wait = waited.map(|bytes| bytes.try_into().map_or(0.0, f64::from_le_bytes)).sum();
+        let Usage { hosts, phases, memory } = gather_usage(communicator, policy)?;
+        let over_ranks = |phase| phases.get(&phase).map_or(0.0, |of| of.avg * communicator.size() as f64);
         let summary = Summary {
             objective: row.objective,
             f1,
@@ -321,9 +332,13 @@ impl<T: Real> BackpropRun<'_, T> {
             seconds: SecondsSummary {
                 total: self.job.start.elapsed().as_secs_f64(),
                 train: train_seconds,
-                wait,
-                ..SecondsSummary::default()
+                encode: over_ranks(Phase::Encode),
+                decode: over_ranks(Phase::Decode),
+                wait: over_ranks(Phase::Wait),
             },
+            hosts,
+            memory,
+            phases,
             ..Summary::of_run(
                 status,
                 settings,
@@ -334,7 +349,10 @@ impl<T: Real> BackpropRun<'_, T> {
                 BestSummary::of(best, self.known),
             )
         };
-        let written = self.folder.as_ref().map_or(Ok(()), |folder| folder.write_summary(&summary));
+        let written = self.folder.as_ref().map_or(Ok(()), |folder| {
+            folder.write_summary(&summary)?;
+            folder.write_run_row(&run_row(&summary, problem, &settings.spelled_out(&problem.split)))
+        });
         agree(communicator, policy, "summary", written.map_err(SetUpError::from), SetUpError::describe)?;
         self.screen.footer(status, &summary, &settings.output);
         Ok(Outcome { status, summary })

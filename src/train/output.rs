@@ -1,5 +1,6 @@
 //! The folder of a run: history.csv, config.toml, summary.json and the models. Written by rank 0 alone.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -10,12 +11,14 @@ use thiserror::Error;
 use super::checkpoint::{CheckpointFolder, remove_all, remove_leftovers};
 use super::evaluate::Scores;
 use super::f1::F1;
+use super::usage::{MemorySummary, PhaseSummary};
 use crate::parallel::local_host_name;
 use crate::settings::RawSettings;
+use crate::timing::Phase;
 
 /// The files of a run that an earlier one may have left.
-pub(super) const FILES: [&str; 5] =
-    ["model.h5", "model-last.h5", "history.csv", "config.toml", "summary.json"];
+pub(super) const FILES: [&str; 6] =
+    ["model.h5", "model-last.h5", "history.csv", "config.toml", "summary.json", "run.csv"];
 
 /// A result that could not be written.
 #[derive(Debug, Error)]
@@ -115,9 +118,9 @@ pub struct SecondsSummary {
     pub total: f64,
     /// Iterations and evaluations.
     pub train: f64,
-    /// Writing messages of p and q, summed over ranks.
+    /// Writing messages, summed over ranks.
     pub encode: f64,
-    /// Reading messages of p and q, summed over ranks.
+    /// Reading messages, summed over ranks.
     pub decode: f64,
     /// Waiting for other ranks, summed over ranks.
     pub wait: f64,
@@ -172,6 +175,15 @@ pub struct Summary {
     pub bytes: BytesSummary,
     /// Wall time.
     pub seconds: SecondsSummary,
+    /// Machines.
+    #[serde(default)]
+    pub hosts: usize,
+    /// Peak memory of this part of the run.
+    #[serde(default)]
+    pub memory: MemorySummary,
+    /// Time by phase, of this part of the run.
+    #[serde(default)]
+    pub phases: BTreeMap<Phase, PhaseSummary>,
 }
 
 /// JSON has no NaN and no infinity: they are written as null.
@@ -375,9 +387,10 @@ impl OutputFolder {
         let Some(before) = before else { return self.start(settings) };
         remove_leftovers(&self.path);
         self.write_config(settings)?;
-        let summary = self.file("summary.json");
-        if summary.symlink_metadata().is_ok() {
-            fs::remove_file(&summary).map_err(|source| write_error(&summary, source))?;
+        for result in ["summary.json", "run.csv"].map(|name| self.file(name)) {
+            if result.symlink_metadata().is_ok() {
+                fs::remove_file(&result).map_err(|source| write_error(&result, source))?;
+            }
         }
         let path = self.file("history.csv");
         let fail = |source| write_error(&path, source);
@@ -473,6 +486,23 @@ impl OutputFolder {
             source: io::Error::other(e),
         })?;
         self.write_whole("summary.json", format!("{text}\n").as_bytes())
+    }
+
+    /// Writes run.csv: these names and values.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn write_run_row(&self, columns: &[(String, String)]) -> Result<(), OutputError> {
+        let mut writer = csv::Writer::from_writer(Vec::new());
+        let rows = [
+            columns.iter().map(|(name, _)| name).collect::<Vec<_>>(),
+            columns.iter().map(|(_, value)| value).collect(),
+        ];
+        let written = rows.iter().try_for_each(|row| writer.write_record(row)).map_err(io::Error::other);
+        let bytes =
+            written.and_then(|()| writer.into_inner().map_err(|error| io::Error::other(error.to_string())));
+        let bytes = bytes.map_err(|source| write_error(&self.file("run.csv"), source))?;
+        self.write_whole("run.csv", &bytes)
     }
 
     /// Writes a file under a temporary name, syncs it and renames it, so that it is never seen half written.

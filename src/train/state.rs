@@ -12,7 +12,7 @@ use crate::parallel::Pending;
 use crate::quantize::PowerRange;
 
 /// Version of what a run's state holds; it changes whenever a field does. Ranks compare it when they start.
-pub const RUN_STATE_VERSION: u32 = 3;
+pub const RUN_STATE_VERSION: u32 = 4;
 
 /// One rank's state between two iterations. Random streams are those of (seed, layer) and used up when layers
 /// are made; what the codec keeps is the exchange's to give (`Exchange::state`).

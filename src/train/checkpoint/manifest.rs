@@ -13,7 +13,7 @@ use crate::quantize::PowerRange;
 use crate::train::best::Evaluation;
 use crate::train::evaluate::Scores;
 use crate::train::patience::Patience;
-use crate::train::reduction;
+use crate::train::reduction::Slots;
 use crate::train::schedule::Progress;
 use crate::train::state::RUN_STATE_VERSION;
 
@@ -44,6 +44,8 @@ impl From<Exact> for u64 {
 pub struct PartEntry {
     /// The rank that wrote it, by which it is named.
     pub rank: usize,
+    /// Its shard of nodes.
+    pub shard: usize,
     /// Its lowest layer.
     pub first: usize,
     /// Its highest layer.
@@ -120,6 +122,8 @@ pub struct Manifest {
     pub stage: usize,
     /// Iterations done in it.
     pub stage_iteration: usize,
+    /// Shards of nodes in it.
+    pub shards: usize,
     /// Iterations done over all stages.
     pub iteration: u64,
     /// ρ and ν of the last iteration.
@@ -158,6 +162,7 @@ impl Manifest {
         settings: String,
         dataset: (String, String),
         [stage, stage_iteration]: [usize; 2],
+        shards: usize,
         iteration: u64,
         penalties: Penalties,
         progress: Progress,
@@ -181,6 +186,7 @@ impl Manifest {
             dataset_checksum: dataset.1,
             stage,
             stage_iteration,
+            shards,
             iteration,
             penalties: [Exact(penalties.rho), Exact(penalties.nu)],
             progress: progress.into(),
@@ -260,11 +266,18 @@ impl Manifest {
         serde_json::from_str(content).map_err(unreadable)
     }
 
-    /// Holds its numbers to each other and to the stages of the run: layers of each, and iterations.
+    /// Holds its numbers to each other and to the stages of the run: layers of each, iterations, and blocks of training
+    /// nodes.
     ///
     /// # Errors
     /// What does not fit.
-    pub fn check(&self, folder: &Path, stages: &[usize], iterations: usize) -> Result<(), CheckpointError> {
+    pub fn check(
+        &self,
+        folder: &Path,
+        stages: &[usize],
+        iterations: usize,
+        blocks: usize,
+    ) -> Result<(), CheckpointError> {
         let path = CheckpointFolder::manifest(folder);
         let hold = |what: &str, is: bool, found: String| match is {
             true => Ok(()),
@@ -290,16 +303,30 @@ impl Manifest {
                 && exponents.iter().all(|&exponent| PowerRange::of_exponent(exponent).is_some());
             hold("a range for each boundary", fit, format!("{} of them", exponents.len()))?;
         }
-        let (expected, found) = (reduction::len(layers), self.sums.len());
+        let shards = self.shards;
+        let sound = shards.is_power_of_two() && shards <= blocks && self.parts.len() >= shards;
+        hold("a number of shards", sound, shards.to_string())?;
+        let (expected, found) = (self.slots(layers).count(), self.sums.len());
         hold("the sums of all layers", found == expected, format!("{found} numbers, not {expected}"))?;
-        let mut next = (0, 1);
-        for part in &self.parts {
-            let follows =
-                part.rank >= next.0 && part.rank < layers && part.first == next.1 && part.last >= part.first;
-            hold("files that follow on each other", follows && part.last <= layers, format!("{part:?}"))?;
-            next = (part.rank + 1, part.last + 1);
+        for shard in 0..shards {
+            let mut next = (0, 1);
+            for part in self.parts.iter().filter(|part| part.shard == shard) {
+                let follows = part.rank >= next.0
+                    && part.rank < layers * shards
+                    && part.first == next.1
+                    && part.last >= part.first;
+                hold("files that follow on each other", follows && part.last <= layers, format!("{part:?}"))?;
+                next = (part.rank + 1, part.last + 1);
+            }
+            hold("files for all layers", next.1 == layers + 1, format!("layers up to {}", next.1 - 1))?;
         }
-        hold("files for all layers", next.1 == layers + 1, format!("layers up to {}", next.1 - 1))
+        let stray = self.parts.iter().find(|part| part.shard >= shards);
+        hold("files of these shards", stray.is_none(), format!("{stray:?}"))
+    }
+
+    /// Where everything is in the sums.
+    pub fn slots(&self, layers: usize) -> Slots {
+        Slots { layers, shards: self.shards }
     }
 
     /// Ranges of p or q, by boundary.

@@ -1,4 +1,4 @@
-//! One rank's file of a checkpoint: its layers, each with the boundary above it.
+//! One rank's file of a checkpoint: its layers, each with the boundary above it, for the nodes of its shard.
 //!
 //! | path | content |
 //! |---|---|
@@ -45,11 +45,11 @@ pub struct Part<'a, T> {
 }
 
 impl<T: Real> Part<'_, T> {
-    /// Writes the file and puts it on disk.
+    /// Writes the file of this rank and shard and puts it on disk.
     ///
     /// # Errors
     /// The disk refuses.
-    pub fn write(&self, path: &Path, rank: usize) -> Result<PartEntry, CheckpointError> {
+    pub fn write(&self, path: &Path, [rank, shard]: [usize; 2]) -> Result<PartEntry, CheckpointError> {
         // Where the file cannot be made, the operating system says why better than libhdf5.
         let file = File::create(path).map_err(CheckpointError::write(path))?;
         self.write_hdf5(path).map_err(CheckpointError::hdf5(path))?;
@@ -57,7 +57,7 @@ impl<T: Real> Part<'_, T> {
         let (bytes, crc32) = checksum(path).map_err(CheckpointError::write(path))?;
         let index = |layer: Option<&Layer<T>>| layer.map_or(0, |layer| layer.index);
         let layers = &self.network.layers;
-        Ok(PartEntry { rank, first: index(layers.first()), last: index(layers.last()), bytes, crc32 })
+        Ok(PartEntry { rank, shard, first: index(layers.first()), last: index(layers.last()), bytes, crc32 })
     }
 
     fn write_hdf5(&self, path: &Path) -> hdf5::Result<()> {
