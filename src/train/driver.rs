@@ -21,6 +21,8 @@ use super::stopping::{Clock, StopSignal};
 use crate::admm::Workspace;
 use crate::admm::deepen::{LayerWeights, random_first_weights};
 use crate::admm::penalties::WeightPenalty;
+use crate::linalg::factor::lapack_core;
+use crate::linalg::product::arithmetic;
 use crate::linalg::{NodeBlocks, Real, Workers};
 use crate::parallel::exchange::Exchange;
 use crate::parallel::memory::peak_bytes;
@@ -28,7 +30,7 @@ use crate::parallel::plan::{Plan, StageShape, plan, shards_of_stages};
 use crate::parallel::redistribute::{Holding, redistribute};
 use crate::parallel::shard_group::ShardGroup;
 use crate::parallel::{Communicator, WaitPolicy, agree, broadcast, gather_to_root, hosts};
-use crate::settings::{RawSettings, Settings};
+use crate::settings::{Method, RawSettings, Settings};
 use crate::timing::Phase;
 
 /// How a run writes, what it may replace, and what may stop it.
@@ -126,10 +128,16 @@ fn handshake(
     communicator: &dyn Communicator,
     policy: &WaitPolicy,
 ) -> Result<Result<(), SetUpError>, TrainError> {
+    // Backpropagation factorises nothing.
+    let arithmetic = match settings.method {
+        Method::Admm => format!("{}, LAPACK for {}", arithmetic(), lapack_core()),
+        _ => arithmetic().to_owned(),
+    };
     let settings = format!("{:?}", settings.spelled_out(&problem.split));
     let version = env!("CARGO_PKG_VERSION");
     let own = [
         ("program", format!("{version}, state {RUN_STATE_VERSION}, {}", communicator.library())),
+        ("arithmetic", arithmetic),
         ("settings", settings),
         ("data set", format!("{} with checksum {}", problem.name, problem.checksum)),
     ];

@@ -9,6 +9,7 @@ use super::output::{BytesSummary, HistoryRow, Summary, ratio};
 use super::problem::Problem;
 use super::status::Status;
 use super::usage::{MemorySummary, table};
+use crate::linalg::processor::lapack_misjudgement;
 use crate::parallel::plan::Plan;
 use crate::parallel::{Communicator, Host};
 use crate::settings::{Method, PenaltyRule, Quantize, Settings};
@@ -49,9 +50,11 @@ impl Screen {
         problem: &Problem,
         settings: &Settings,
     ) {
+        let slow_lapack = if settings.method == Method::Admm { lapack_misjudgement() } else { None };
+        let warnings = || problem.warnings.iter().chain(&slow_lapack);
         if self.target.is_none() && communicator.rank() == 0 {
             // Who wants no lines wants warnings all the same; they go to standard error.
-            problem.warnings.iter().for_each(|warning| log::warn!("{warning}"));
+            warnings().for_each(|warning| log::warn!("{warning}"));
         }
         let ranks = communicator.size();
         self.line(format_args!(
@@ -91,7 +94,7 @@ impl Screen {
                 "  warning   {most} ranks x {threads} threads on a machine of {cores} cores: they will take turns"
             ));
         }
-        for warning in &problem.warnings {
+        for warning in warnings() {
             self.line(format_args!("  warning   {warning}"));
         }
     }
