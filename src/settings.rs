@@ -14,6 +14,7 @@ use crate::admm::Subproblem;
 use crate::graph::{FeatureNorm, Operators};
 use crate::parallel::plan::Shards;
 use crate::quantize::{Coding, Element, LevelSet, Spacing, Wire};
+use crate::storage::read_small;
 
 pub use resumed::{differences, resumed};
 pub use times::{CheckpointEvery, MaxTime, TimeError};
@@ -356,11 +357,9 @@ impl RawSettings {
     /// The file cannot be read, is above 1 MiB, or has an unknown key or a value of the wrong type.
     pub fn from_file(path: &Path) -> Result<Self, SettingsError> {
         let fail = |source| SettingsError::Read { path: path.to_owned(), source };
-        let size = std::fs::metadata(path).map_err(fail)?.len();
-        if size > LARGEST_FILE {
-            return Err(fail(std::io::Error::other("it is larger than 1 MiB")));
-        }
-        Self::from_text(&std::fs::read_to_string(path).map_err(fail)?, path)
+        let text = read_small(path, LARGEST_FILE).map_err(fail)?;
+        let text = String::from_utf8(text).map_err(|error| fail(std::io::Error::other(error)))?;
+        Self::from_text(&text, path)
     }
 
     /// The settings in a text, which came from `path`.

@@ -4,9 +4,11 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::output::OutputFolder;
+use super::checkpoint::any_left;
+use super::output::{LARGEST_SUMMARY, OutputFolder};
 use super::several::runs_in;
 use super::status::Status;
+use crate::storage::read_small;
 
 /// How a run, or several, ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,7 +23,7 @@ impl Ended {
     /// What `summary.json` in `folder` says of the run there, or of the `runs` runs; `None` where there is more to do, or
     /// where it cannot be read.
     pub fn of(folder: &Path, runs: usize) -> Option<Self> {
-        let text = std::fs::read(folder.join("summary.json")).ok()?;
+        let text = read_small(&folder.join("summary.json"), LARGEST_SUMMARY).ok()?;
         let summary: Value = serde_json::from_slice(&text).ok()?;
         let status = summary.get("status")?.as_str()?;
         let code = Status::code_of_ended(status)?;
@@ -40,7 +42,7 @@ impl Ended {
     pub fn remove_checkpoints(folder: &Path, runs: usize) {
         if runs > 1 {
             runs_in(folder).iter().for_each(|(_, path)| Self::remove_checkpoints(path, 1));
-        } else if Self::of(folder, 1).is_some_and(|ended| ended.code == 0) {
+        } else if any_left(folder) && Self::of(folder, 1).is_some_and(|ended| ended.code == 0) {
             match OutputFolder::lock(folder) {
                 Ok(held) => held.remove_checkpoints(),
                 Err(error) => log::debug!("checkpoints stay: {error}"),

@@ -12,12 +12,13 @@ use super::checkpoint::whole_parts;
 use super::driver::{RunOptions, train_one};
 use super::ended::Ended;
 use super::error::{SetUpError, TrainError};
-use super::output::{LOCK, OutputError, OutputFolder, Summary};
+use super::output::{LARGEST_SUMMARY, LOCK, OutputError, OutputFolder, Summary};
 use super::screen::Screen;
 use super::status::Status;
 use crate::linalg::Real;
 use crate::parallel::{Communicator, WaitPolicy, agree, broadcast};
 use crate::settings::Settings;
+use crate::storage::read_small;
 
 /// Mean and standard deviation over runs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
@@ -111,15 +112,15 @@ impl SeveralSummary {
     }
 }
 
-/// Makes a folder, given the split in use.
-type OpenFolder = Box<dyn FnOnce(&str) -> Result<OutputFolder, OutputError>>;
+/// Makes the folder above those of the runs, given the split in use.
+type OpenAbove = Box<dyn FnOnce(&str) -> Result<OutputFolder, OutputError>>;
 
 /// What the runs of one command share.
 pub(super) struct Shared<T> {
     /// What one run by backpropagation leaves to the next on the same data.
     pub nodes: Option<Nodes<T>>,
-    /// Makes the folder above those of the runs, given the split in use.
-    to_open: Option<OpenFolder>,
+    /// What is still to be done for the folder above.
+    to_open: Option<OpenAbove>,
     /// That folder, on rank 0 and with several runs.
     above: Option<OutputFolder>,
 }
@@ -270,7 +271,7 @@ fn left_by(
 /// The summary of a run that has ended by itself; `begun` for that of any other.
 fn summary_of_ended(path: &Path) -> Result<Vec<u8>, OutputError> {
     let unreadable = |source| OutputError::Read { path: path.to_owned(), source };
-    let text = fs::read(path).map_err(unreadable)?;
+    let text = read_small(path, LARGEST_SUMMARY).map_err(unreadable)?;
     let summary: serde_json::Value =
         serde_json::from_slice(&text).map_err(|error| unreadable(error.into()))?;
     let status = summary.get("status").and_then(|status| status.as_str());

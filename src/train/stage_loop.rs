@@ -106,7 +106,7 @@ impl<'a, T: Real> Run<'a, T> {
             state.previous = Some(rules.penalties);
             // The iteration before is settled only now: its sums travelled while this one ran.
             let settled = self.settle(&mut state, shape, policy)?;
-            let requests = self.clock.grant(settled.requests);
+            let requests = self.clock.granted(settled.requests);
             status = settled.status;
             let is_last = status.is_some() || state.stage_iteration == self.settings.iterations;
             let due = is_last || state.stage_iteration.is_multiple_of(self.settings.evaluate_every);

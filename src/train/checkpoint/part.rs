@@ -24,7 +24,7 @@ use crate::admm::{Layer, Weights};
 use crate::linalg::Real;
 use crate::parallel::exchange::ExchangeState;
 use crate::quantize::{CodecState, Spacing};
-use crate::storage::write_fixed_text;
+use crate::storage::{open_regular, write_fixed_text};
 use crate::train::evaluate::Snapshot;
 
 /// Value of the root attribute `format`.
@@ -166,7 +166,7 @@ fn write_codec(group: &Group, name: &str, states: &[CodecState], width: usize) -
 
 /// Length and CRC-32 of a file.
 pub fn checksum(path: &Path) -> std::io::Result<(u64, u32)> {
-    let mut file = File::open(path)?;
+    let mut file = open_regular(path)?;
     let (mut hasher, mut buffer, mut bytes) = (crc32fast::Hasher::new(), vec![0u8; 1 << 20], 0);
     loop {
         match file.read(&mut buffer) {

@@ -2,7 +2,7 @@
 //! bit are written as their bits. What else a manifest holds depends on what is trained, but for its beginning.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::Path;
 
 use serde::de::DeserializeOwned;
@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{CheckpointError, CheckpointFolder};
 use crate::settings::{Settings, differences};
+use crate::storage::read_small;
 use crate::train::problem::Problem;
 use crate::train::state::RUN_STATE_VERSION;
 
@@ -73,13 +74,7 @@ pub fn write(folder: &Path, manifest: &impl Serialize) -> Result<(), CheckpointE
 /// It cannot be read, or is far too large.
 pub fn bytes(folder: &Path) -> Result<Vec<u8>, CheckpointError> {
     let path = CheckpointFolder::manifest(folder);
-    let mut bytes = Vec::new();
-    let file = File::open(&path).map_err(CheckpointError::read(&path))?;
-    file.take(LARGEST + 1).read_to_end(&mut bytes).map_err(CheckpointError::read(&path))?;
-    if bytes.len() as u64 > LARGEST {
-        return Err(CheckpointError::damaged(&path, format!("at most {LARGEST} bytes"), "more"));
-    }
-    Ok(bytes)
+    read_small(&path, LARGEST).map_err(CheckpointError::read(&path))
 }
 
 /// A manifest of this format from its bytes, which are those of a file in `folder`.
