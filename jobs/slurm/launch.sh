@@ -7,6 +7,7 @@
 #   PDADMM_SRUN_MPI          what srun's --mpi takes: pmix for Open MPI, pmi2 for MPICH and its family, unless set.
 #   PDADMM_BIND=cores|none   whether each rank is bound to its cores (default: cores). `none` where ranks outnumber cores.
 #   PDADMM_MPIRUN            another mpirun.
+#   PDADMM_PROGRAM           another pdadmm-g than the one built here or on PATH.
 #
 # A rank is one task of Slurm with --cpus-per-task cores, and computes with as many threads: the scripts hand them to
 # --threads. Ranks wait for each other in every iteration, so that the slowest sets the pace: a rank that the kernel moves
@@ -15,15 +16,13 @@
 fail() { echo "error: $1" >&2; exit 2; }
 
 [ -n "${SLURM_JOB_ID:-}" ] || fail "this is a script for Slurm: sbatch --account=A --partition=P jobs/slurm/…"
-# The build of this folder goes before an installed one.
-for folder in "$repository/target/release" "$repository/target-mpich/release"; do
-    [ -x "$folder/pdadmm-g" ] || continue
-    case "${PDADMM_MPI:-openmpi} $folder" in
-        "mpich $repository/target/release" | "openmpi $repository/target-mpich/release") ;;
-        *) PATH=$folder:$PATH ;;
-    esac
-done
-command -v pdadmm-g >/dev/null || fail "no pdadmm-g in $repository/target/release and on PATH: cargo build --release"
+program=${PDADMM_PROGRAM:-}
+if [ -z "$program" ]; then
+    # The build of this folder goes before an installed one.
+    case ${PDADMM_MPI:-openmpi} in mpich) folder=$repository/target-mpich ;; *) folder=$repository/target ;; esac
+    program=$(PATH=$folder/release:$PATH command -v pdadmm-g) ||
+        fail "no pdadmm-g in $folder/release and on PATH: cargo build --release, or set PDADMM_PROGRAM"
+fi
 
 ranks=${SLURM_NTASKS:-1} threads=${SLURM_CPUS_PER_TASK:-1}
 # Factorisations run on one thread; OpenBLAS would start one a core in every rank.
@@ -53,5 +52,5 @@ echo "job ${SLURM_JOB_ID}: $ranks ranks x $threads threads on ${SLURM_JOB_NODELI
 
 # demo_data FILE: makes a small graph where there is none, so that the scripts have something to do as they are.
 demo_data() {
-    [ -f "$1" ] || pdadmm-g dataset generate --nodes 3000 --features 64 --classes 5 --output "$1"
+    [ -f "$1" ] || "$program" dataset generate --nodes 3000 --features 64 --classes 5 --output "$1"
 }
