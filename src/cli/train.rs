@@ -14,6 +14,15 @@ use crate::parallel::{Communicator, WaitPolicy, agree, broadcast, may_be_rank_ze
 use crate::settings::{Precision, RawSettings, Settings, SettingsError, resumed};
 use crate::train::{Ended, RunOptions, Screen, TrainError, checkpoint_files, train, train_several};
 
+/// How a run shows how far it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum ShowProgress {
+    /// A bar below the lines, wherever standard output leads
+    Bar,
+    /// Lines alone
+    Lines,
+}
+
 /// Arguments of `train`.
 #[derive(Debug, Args)]
 pub struct TrainArguments {
@@ -32,6 +41,10 @@ pub struct TrainArguments {
     /// Print nothing but warnings and errors
     #[arg(long, help_heading = "Run", conflicts_with = "json")]
     pub quiet: bool,
+    /// Show how far the run is by a bar, or by the lines of its table alone; by itself a bar where standard output and
+    /// standard error are a terminal, which ranks under mpirun often are not told
+    #[arg(long, help_heading = "Run", value_enum, env = "PDADMM_PROGRESS", hide_env_values = true)]
+    pub progress: Option<ShowProgress>,
     /// Print the summary as JSON, and nothing else
     #[arg(long, help_heading = "Run")]
     pub json: bool,
@@ -82,7 +95,7 @@ pub fn run(
     }
     let inspected = findings.agree(communicator)?.into_iter().next();
     let screen = match communicator.rank() == 0 && screen_is_on(arguments) {
-        true => Screen::to(Box::new(std::io::stdout())),
+        true => screen(arguments.progress),
         false => Screen::silent(),
     };
     let flag = listen(communicator.rank());
@@ -126,6 +139,17 @@ fn train_as<T: Real>(
     }
     let outcome = train::<T>(settings, communicator, options)?;
     Ok((outcome.status.exit_code(), serde_json::to_string_pretty(&outcome.summary).unwrap_or_default()))
+}
+
+fn screen(progress: Option<ShowProgress>) -> Screen {
+    use std::io::IsTerminal;
+    // Open MPI gives its ranks a terminal as standard output even where that ends in a file.
+    let is_terminal = std::io::stdout().is_terminal() && std::io::stderr().is_terminal();
+    match progress {
+        Some(ShowProgress::Bar) => Screen::with_bar(),
+        None if is_terminal => Screen::with_bar(),
+        _ => Screen::to(Box::new(std::io::stdout())),
+    }
 }
 
 fn screen_is_on(arguments: &TrainArguments) -> bool {

@@ -306,7 +306,7 @@ fn check_free(output: &Path, overwrite: bool) -> Result<(), OutputError> {
 }
 
 /// Folders `run-0`, `run-1`, … below `output`.
-pub(super) fn runs_in(output: &Path) -> Vec<(usize, PathBuf)> {
+pub(crate) fn runs_in(output: &Path) -> Vec<(usize, PathBuf)> {
     let entries = fs::read_dir(output).into_iter().flatten().flatten();
     let number = |name: &str| name.strip_prefix("run-").and_then(|digits| digits.parse().ok());
     entries.filter_map(|entry| Some((number(entry.file_name().to_str()?)?, entry.path()))).collect()
