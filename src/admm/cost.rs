@@ -7,6 +7,7 @@
 
 use super::{Layer, Weights};
 use crate::linalg::Real;
+use crate::linalg::gram::gram_operations;
 
 /// The form that the weights of a layer are held in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +63,9 @@ impl LayerShape {
     pub fn p(&self, ways: Ways) -> f64 {
         let (m, n, nodes) = self.sizes();
         match self.form {
-            Form::Hidden if ways.exact_p => 2.0 * nodes * n * (m + n) + 2.0 * m * n * n + n.powi(3),
+            Form::Hidden if ways.exact_p => {
+                2.0 * nodes * n * (m + n) + gram_operations(self.inputs, self.outputs) + n.powi(3)
+            }
             Form::Hidden if ways.refreshed => 6.0 * nodes * m * n,
             Form::Hidden => 4.0 * nodes * m * n,
             Form::First | Form::Dual => 0.0,
@@ -82,7 +85,7 @@ impl LayerShape {
             Form::Hidden if self.by_nodes() => {
                 3.0 * products / 2.0 + 2.0 * nodes * nodes * (m + n) + nodes.powi(3)
             }
-            Form::Hidden => products + 2.0 * n * n * (nodes + m) + n.powi(3),
+            Form::Hidden => products + gram_operations(self.inputs, self.nodes) + 2.0 * m * n * n + n.powi(3),
         }
     }
 

@@ -11,7 +11,7 @@ use super::q::{self, QStep};
 use super::residuals::{LayerTerms, layer_terms};
 use super::{Boundary, Layer, Penalties, Subproblem, Team, b, u, w, z, z_last};
 use crate::linalg::Real;
-use crate::linalg::elements::{flat_mut, larger};
+use crate::linalg::elements::{self, flat_mut, larger};
 use crate::linalg::factor::FactorError;
 use crate::quantize::{LevelSet, Wire};
 use crate::timing::Phase;
@@ -384,7 +384,7 @@ pub fn iterate<T: Real, N: Neighbours<T>>(
         let _terms = team.enter(Phase::Terms);
         let edge = above.map(|above| (&state.boundaries[above], steps.as_slice()));
         let labels = if above.is_none() { state.labels.as_deref() } else { None };
-        report.terms = layer_terms(layer, edge, labels, penalties);
+        report.terms = layer_terms(layer, edge, labels, penalties, team);
     }
     Ok(())
 }
@@ -416,12 +416,5 @@ fn update_u<T: Real>(boundary: &mut Boundary<T>, rho: f64, team: &Team<'_, T>) {
 
 /// Whether some element is NaN or infinite.
 fn not_finite<'a, T: Real>(mut blocks: impl Iterator<Item = &'a ndarray::Array2<T>>) -> bool {
-    // A sum is not finite where an element is not; values near overflow have diverged as well.
-    blocks.any(|block| {
-        crate::linalg::elements::rows(block).any(|row| {
-            let mut sum = T::zero();
-            row.iter().for_each(|&x| sum += x * T::zero());
-            sum != T::zero()
-        })
-    })
+    blocks.any(|block| elements::rows(block).any(elements::has_not_finite))
 }

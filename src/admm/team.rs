@@ -63,4 +63,15 @@ impl<'a, T: Real> Team<'a, T> {
         self.workers.sum_of_products(count, blocks, trees, out);
         self.shards.sum_elements(crate::linalg::elements::flat_mut(out), &mut self.workspace.incoming);
     }
+
+    /// out ← Σ over the blocks of all shards of Aᵀ A; `blocks(i)` gives A (nodes × n) of this shard's.
+    pub fn gram<'b>(
+        &mut self,
+        count: usize,
+        blocks: impl Fn(usize) -> &'b ndarray::Array2<T> + Sync,
+        out: &mut ndarray::Array2<T>,
+    ) {
+        self.workers.gram(count, blocks, self.workspace.gram(out.ncols()), out);
+        self.shards.sum_elements(crate::linalg::elements::flat_mut(out), &mut self.workspace.incoming);
+    }
 }
