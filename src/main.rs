@@ -5,7 +5,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
-use pdadmm_g::cli::{Cli, Command, Failure, dataset, predict, traffic, train};
+use pdadmm_g::cli::{Cli, Command, Failure, dataset, plan, predict, traffic, train};
 use pdadmm_g::error_chain;
 use pdadmm_g::parallel;
 
@@ -32,6 +32,13 @@ fn main() -> ExitCode {
             let findings = train::inspect(&arguments);
             over_ranks(|communicator| train::run(&arguments, findings, communicator))
         }
+        Command::Plan(arguments) => match plan::run(&arguments) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failure) => {
+                report(&failure.message);
+                ExitCode::from(failure.exit_code)
+            }
+        },
         Command::Traffic(arguments) => match traffic::run(&arguments) {
             Ok(()) => ExitCode::SUCCESS,
             Err(failure) => {

@@ -1,5 +1,6 @@
 //! Training: stages, evaluation, penalties, history and results, over all ranks.
 
+mod admission;
 mod backprop_input;
 mod backprop_run;
 mod best;
@@ -9,7 +10,9 @@ mod error;
 pub mod evaluate;
 pub mod f1;
 mod feature_source;
+pub mod forecast;
 pub mod input;
+pub mod memory;
 pub mod output;
 mod patience;
 mod problem;
