@@ -4,6 +4,7 @@
 #
 #   bash jobs/install-dependencies.sh
 #   PDADMM_MPI=mpich bash jobs/install-dependencies.sh      (MPICH instead of Open MPI)
+#   PDADMM_SLURM=1 bash jobs/install-dependencies.sh        (Slurm too, for its test)
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
@@ -46,6 +47,12 @@ case ${PDADMM_MPI:-openmpi} in
         need "mpirun" "openmpi-bin" have "${PDADMM_MPIRUN:-mpirun}"
         ;;
 esac
+
+if [ -n "${PDADMM_SLURM:-}" ]; then
+    have_daemon() { PATH=$PATH:/usr/sbin have "$1"; }
+    need "Slurm" "slurm-wlm" have_daemon slurmctld
+    need "munge" "munge" have_daemon munged
+fi
 
 if [ ${#missing[@]} -gt 0 ]; then
     echo "missing:"

@@ -34,5 +34,9 @@ case $("$launcher" --version </dev/null 2>&1 || true) in
         ;;
     *) ;; # MPICH and its family need none of this.
 esac
+# Ranks are not told that what they print goes to a terminal.
+if [ -t 1 ] && [ -t 2 ]; then
+    default PDADMM_PROGRESS bar
+fi
 # Ranks read nothing, and a launcher without a terminal must not wait for one.
 exec "$launcher" "$@" </dev/null

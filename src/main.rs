@@ -5,7 +5,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
-use pdadmm_g::cli::{Cli, Command, Failure, dataset, plan, predict, traffic, train};
+use pdadmm_g::cli::{Cli, Command, Failure, dataset, definitions, plan, predict, report, traffic, train};
 use pdadmm_g::error_chain;
 use pdadmm_g::parallel;
 
@@ -23,7 +23,7 @@ fn main() -> ExitCode {
         Command::Dataset(command) => match dataset::run(&command) {
             Ok(()) => ExitCode::SUCCESS,
             Err((exit_code, message)) => {
-                report(&message);
+                tell(&message);
                 ExitCode::from(exit_code)
             }
         },
@@ -32,20 +32,11 @@ fn main() -> ExitCode {
             let findings = train::inspect(&arguments);
             over_ranks(|communicator| train::run(&arguments, findings, communicator))
         }
-        Command::Plan(arguments) => match plan::run(&arguments) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(failure) => {
-                report(&failure.message);
-                ExitCode::from(failure.exit_code)
-            }
-        },
-        Command::Traffic(arguments) => match traffic::run(&arguments) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(failure) => {
-                report(&failure.message);
-                ExitCode::from(failure.exit_code)
-            }
-        },
+        Command::Plan(arguments) => in_one_process(plan::run(&arguments)),
+        Command::Traffic(arguments) => in_one_process(traffic::run(&arguments)),
+        Command::Report(arguments) => in_one_process(report::run(&arguments)),
+        Command::Man(arguments) => in_one_process(definitions::man(&arguments)),
+        Command::Completions(arguments) => in_one_process(definitions::completions(&arguments)),
         Command::Predict(arguments) => {
             let findings = predict::inspect(&arguments);
             over_ranks(|communicator| predict::run(&arguments, findings, communicator))
@@ -54,12 +45,23 @@ fn main() -> ExitCode {
     }
 }
 
+/// The exit code of a command that knows no ranks.
+fn in_one_process(result: Result<(), Failure>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            tell(&failure.message);
+            ExitCode::from(failure.exit_code)
+        }
+    }
+}
+
 /// Runs a command on all ranks. An error is printed by rank 0, or by the rank that alone knows of it.
 fn over_ranks(run: impl FnOnce(&dyn parallel::Communicator) -> Result<u8, Failure>) -> ExitCode {
     let communicator = match parallel::start() {
         Ok(communicator) => communicator,
         Err(error) => {
-            report(&error_chain(&error));
+            tell(&error_chain(&error));
             return ExitCode::from(1);
         }
     };
@@ -67,24 +69,24 @@ fn over_ranks(run: impl FnOnce(&dyn parallel::Communicator) -> Result<u8, Failur
         Ok(code) => code,
         Err(failure) if failure.is_joint => {
             if communicator.rank() == 0 {
-                report(&failure.message);
+                tell(&failure.message);
             }
             failure.exit_code
         }
         Err(failure) => {
-            report(&failure.message);
+            tell(&failure.message);
             parallel::abort(failure.exit_code);
         }
     };
     // A launcher ends the others as soon as one rank exits with a code: all must be done by then.
     let done = parallel::barrier(communicator.as_ref(), &parallel::WaitPolicy::new(), "end");
     if let Err(error) = done {
-        report(&error_chain(&error));
+        tell(&error_chain(&error));
     }
     drop(communicator);
     ExitCode::from(code)
 }
 
-fn report(message: &str) {
+fn tell(message: &str) {
     let _ = writeln!(std::io::stderr(), "error: {message}");
 }

@@ -14,6 +14,7 @@ use crate::admm::Subproblem;
 use crate::graph::{FeatureNorm, Operators};
 use crate::parallel::plan::Shards;
 use crate::quantize::{Coding, Element, LevelSet, Spacing, Wire};
+use crate::storage::read_small;
 
 pub use resumed::{differences, resumed};
 pub use times::{CheckpointEvery, MaxTime, TimeError};
@@ -366,11 +367,9 @@ impl RawSettings {
     /// The file cannot be read, is above 1 MiB, or has an unknown key or a value of the wrong type.
     pub fn from_file(path: &Path) -> Result<Self, SettingsError> {
         let fail = |source| SettingsError::Read { path: path.to_owned(), source };
-        let size = std::fs::metadata(path).map_err(fail)?.len();
-        if size > LARGEST_FILE {
-            return Err(fail(std::io::Error::other("it is larger than 1 MiB")));
-        }
-        Self::from_text(&std::fs::read_to_string(path).map_err(fail)?, path)
+        let text = read_small(path, LARGEST_FILE).map_err(fail)?;
+        let text = String::from_utf8(text).map_err(|error| fail(std::io::Error::other(error)))?;
+        Self::from_text(&text, path)
     }
 
     /// The settings in a text, which came from `path`.
@@ -667,8 +666,8 @@ impl Settings {
             shards: is_admm.then_some(self.shards),
             block_nodes: self.block_nodes,
             comm_timeout: Some(self.comm_timeout),
-            checkpoint_every: is_admm.then_some(self.checkpoint_every),
-            max_time: is_admm.then_some(self.max_time),
+            checkpoint_every: Some(self.checkpoint_every),
+            max_time: Some(self.max_time),
         }
     }
 }

@@ -217,7 +217,6 @@ impl Job<'_> {
     fn compute(&self, output: Option<&Output>) -> Result<(), AugmentError> {
         let (shares, messages) = (self.features.shares(), self.features.messages());
         let (rank, ranks) = (self.communicator.rank(), self.communicator.size());
-        let wanted: Vec<Vec<usize>> = (0..ranks).map(|rank| shares.run(rank).collect()).collect();
         let mut failed = None;
         let take = |block: FeatureBlock<'_, f32>| -> Result<(), AugmentError> {
             let (columns, d) = (block.columns.len(), self.features.feature_count());
@@ -248,7 +247,7 @@ impl Job<'_> {
             }
             Ok(())
         };
-        self.features.for_each_block(&wanted, self.column_block(), self.workers, take)?;
+        self.features.for_each_own_block(self.column_block(), self.workers, take)?;
         failed.map_or(Ok(()), |error| Err(self.failed(error).into()))
     }
 }

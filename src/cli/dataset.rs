@@ -124,7 +124,7 @@ pub struct AugmentArguments {
     #[arg(long, value_name = "LIST", default_value_t)]
     pub operators: Operators,
     /// Scaling of the raw features, as for `train`
-    #[arg(long, value_enum, value_name = "NORM", default_value_t)]
+    #[arg(long, value_enum, value_name = "NORM", default_value_t = FeatureNorm::None)]
     pub feature_norm: FeatureNorm,
     /// Threads of each rank
     #[arg(long, value_name = "T", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]

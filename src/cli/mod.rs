@@ -1,8 +1,10 @@
 //! The command line: one file a subcommand.
 
 pub mod dataset;
+pub mod definitions;
 pub mod plan;
 pub mod predict;
+pub mod report;
 mod signals;
 pub mod traffic;
 pub mod train;
@@ -37,6 +39,12 @@ pub enum Command {
     Predict(predict::PredictArguments),
     /// Measure test accuracy against bytes for every way to send p and q (the paper's Figure 5); ranks are threads
     Traffic(traffic::TrafficArguments),
+    /// Draw runs side by side: one page that needs nothing else, and each plot as SVG
+    Report(report::ReportArguments),
+    /// Print the manual page of the program or of a command (pdadmm-g man train | man -l -), or write all of them
+    Man(definitions::ManArguments),
+    /// Print the script that completes commands and flags in a shell
+    Completions(definitions::CompletionsArguments),
     /// Go through a file as the child of an inspection (see `inspection`)
     #[command(name = CHILD_COMMAND, hide = true)]
     InspectFile(ChildArguments),

@@ -128,10 +128,35 @@ impl<'a, T: Real> DistributedFeatures<'a, T> {
         wanted: &[Vec<usize>],
         block: usize,
         workers: &Workers,
+        take: impl FnMut(FeatureBlock<'_, T>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let rank = self.messages.communicator().rank();
+        self.deliver(Delivery::new(&self.shares, self.local.own(), wanted, rank), block, workers, take)
+    }
+
+    /// As [`DistributedFeatures::for_each_block`], where each rank wants the rows of all of its own nodes
+    /// ([`DistributedFeatures::shares`]), in order.
+    ///
+    /// # Errors
+    /// The exchange failed, or what `take` says.
+    pub fn for_each_own_block<E: From<ExchangeError>>(
+        &self,
+        block: usize,
+        workers: &Workers,
+        take: impl FnMut(FeatureBlock<'_, T>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let rows = self.local.own().len();
+        self.deliver(Delivery { nodes: (0..rows).collect(), rows, routes: None }, block, workers, take)
+    }
+
+    fn deliver<E: From<ExchangeError>>(
+        &self,
+        delivery: Delivery,
+        block: usize,
+        workers: &Workers,
         mut take: impl FnMut(FeatureBlock<'_, T>) -> Result<(), E>,
     ) -> Result<(), E> {
         let own = self.local.own();
-        let delivery = Delivery::new(&self.shares, own.clone(), wanted, self.messages.communicator().rank());
         let mut chosen = vec![false; own.len()];
         delivery.nodes.iter().for_each(|&i| chosen[i] = true);
         let (needed, routes) = self.needed(chosen)?;

@@ -85,6 +85,11 @@ impl<'a> BlockSum<'a> {
         self.messages.bytes
     }
 
+    /// Goes on counting from here, where a run goes on.
+    pub fn count_from(&mut self, bytes: u64) {
+        self.messages.bytes = bytes;
+    }
+
     /// Adds up the subtrees of all ranks; rank 0 gets the sum. `parts` are this rank's (1 × length), in the order of
     /// [`BlockOwners::subtrees`]; those that were added up are left empty.
     ///

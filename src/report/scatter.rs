@@ -6,20 +6,13 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::series::LineSeries;
 
-/// Colours told apart by the colour-blind (Okabe and Ito, 2008).
-const COLOURS: [RGBColor; 7] = [
-    RGBColor(0, 0, 0),
-    RGBColor(0, 114, 178),
-    RGBColor(213, 94, 0),
-    RGBColor(0, 158, 115),
-    RGBColor(204, 121, 167),
-    RGBColor(230, 159, 0),
-    RGBColor(86, 180, 233),
-];
+use super::PlotError;
+use super::theme::{COLOURS, FONT, finish, power_of_ten, range};
+use crate::settings::Quantize;
+
 const SIZE: (u32, u32) = (1000, 560);
 /// The rest of the width is the legend's: no corner of a plot is sure to be empty.
 const CHART_WIDTH: u32 = 780;
-const FONT: &str = "sans-serif";
 
 /// Mean and standard deviation at a place.
 #[derive(Debug, Clone, PartialEq)]
@@ -60,23 +53,22 @@ pub struct ScatterPlot {
     pub series: Vec<Series>,
 }
 
-/// A plot that could not be drawn.
-#[derive(Debug, thiserror::Error)]
-pub enum PlotError {
-    /// There is nothing in it.
-    #[error("nothing to plot: no point with finite coordinates")]
-    Empty,
-    /// The drawing library failed.
-    #[error("the plot cannot be drawn: {0}")]
-    Drawing(String),
+/// Name and colour of the series of runs by what is on levels, in every plot of accuracy against bytes.
+pub fn kind_of_levels(quantize: Quantize) -> (&'static str, usize) {
+    match quantize {
+        Quantize::None => ("not quantized", 0),
+        Quantize::P => ("p on levels", 1),
+        Quantize::Q => ("q on levels", 2),
+        Quantize::Pq => ("p and q on levels", 3),
+    }
 }
 
 impl ScatterPlot {
-    /// The plot as an SVG document with a white background.
+    /// The plot as an SVG document, for light and dark pages; `alone` where it is a file of its own.
     ///
     /// # Errors
     /// Nothing to draw.
-    pub fn svg(&self) -> Result<String, PlotError> {
+    pub fn svg(&self, alone: bool) -> Result<String, PlotError> {
         let points: Vec<&Point> = self.series.iter().flat_map(|series| &series.points).collect();
         let is_finite = |p: &&&Point| p.x > 0.0 && p.x.is_finite() && p.y.is_finite();
         let points: Vec<&Point> = points.iter().filter(is_finite).copied().collect();
@@ -94,7 +86,7 @@ impl ScatterPlot {
             self.draw(&root, x, y).map_err(|error| PlotError::Drawing(error.to_string()))?;
             root.present().map_err(|error| PlotError::Drawing(error.to_string()))?;
         }
-        Ok(text)
+        Ok(finish(text, &self.title, alone))
     }
 
     fn draw<'a>(
@@ -157,30 +149,6 @@ impl ScatterPlot {
     }
 }
 
-/// From the smallest to the largest.
-fn range(values: impl Iterator<Item = f64>) -> Range<f64> {
-    let (low, high) = values
-        .filter(|x| x.is_finite())
-        .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| (low.min(x), high.max(x)));
-    low..high
-}
-
-/// 10⁵ for 100,000, and digits for what is no power of ten.
-fn power_of_ten(x: f64) -> String {
-    let exponent = x.log10().round();
-    if (x / 10f64.powf(exponent) - 1.0).abs() > 1e-6 {
-        return format!("{x}");
-    }
-    let superscript = |digit: char| match digit {
-        '-' => '⁻',
-        '1' => '¹',
-        '2' => '²',
-        '3' => '³',
-        digit => char::from_u32('⁰' as u32 + digit.to_digit(10).unwrap_or(0)).unwrap_or(digit),
-    };
-    format!("10{}", format!("{exponent:.0}").chars().map(superscript).collect::<String>())
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -194,7 +162,7 @@ mod tests {
     #[test]
     fn every_point_is_drawn_with_its_label() {
         let point = |x, label: &str| Point { x, y: 0.8, deviation: 0.01, label: label.into() };
-        let svg = plot(vec![point(1e5, "4 bits"), point(1e8, "8 bits")]).svg().unwrap();
+        let svg = plot(vec![point(1e5, "4 bits"), point(1e8, "8 bits")]).svg(true).unwrap();
         for text in ["4 bits", "8 bits", "p and q", "bytes", "share", "10⁷"] {
             assert!(svg.contains(text), "{text} is missing");
         }
@@ -204,13 +172,8 @@ mod tests {
 
     #[test]
     fn nothing_to_draw_is_an_error() {
-        assert!(matches!(plot(Vec::new()).svg(), Err(PlotError::Empty)));
+        assert!(matches!(plot(Vec::new()).svg(true), Err(PlotError::Empty)));
         let nowhere = Point { x: 0.0, y: f64::NAN, deviation: 0.0, label: String::new() };
-        assert!(matches!(plot(vec![nowhere]).svg(), Err(PlotError::Empty)));
-    }
-
-    #[test]
-    fn powers_of_ten() {
-        assert_eq!([1e5, 1e-3, 1.0, 2.5].map(power_of_ten), ["10⁵", "10⁻³", "10⁰", "2.5"]);
+        assert!(matches!(plot(vec![nowhere]).svg(true), Err(PlotError::Empty)));
     }
 }

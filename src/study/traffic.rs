@@ -14,7 +14,8 @@ use thiserror::Error;
 use crate::inspection::InspectionError;
 use crate::parallel::ThreadCommunicator;
 use crate::quantize::{Coding, Wire};
-use crate::report::scatter::{PlotError, Point, ScatterPlot, Series};
+use crate::report::PlotError;
+use crate::report::scatter::{Point, ScatterPlot, Series, kind_of_levels};
 use crate::settings::{Precision, Quantize, RawSettings, Settings, SettingsError};
 use crate::train::output::Summary;
 use crate::train::{RunOptions, TrainError, train};
@@ -82,18 +83,12 @@ impl Way {
 
     /// Where it is in the plot, and what stands beside its point.
     fn place(self) -> (&'static str, usize, String) {
-        match self {
-            Way::Plain(None) => ("not quantized", 0, "none".to_owned()),
-            Way::Plain(Some(wire)) => ("not quantized", 0, wire.to_string()),
-            Way::Levels(quantize, bits) => {
-                let (name, colour) = match quantize {
-                    Quantize::P => ("p on levels", 1),
-                    Quantize::Q => ("q on levels", 2),
-                    _ => ("p and q on levels", 3),
-                };
-                (name, colour, format!("{bits} bits"))
-            }
-        }
+        let (quantize, label) = match self {
+            Way::Plain(_) => (Quantize::None, self.to_string()),
+            Way::Levels(quantize, bits) => (quantize, format!("{bits} bits")),
+        };
+        let (name, colour) = kind_of_levels(quantize);
+        (name, colour, label)
     }
 }
 
@@ -253,7 +248,7 @@ pub fn run(study: &TrafficStudy, screen: &mut dyn Write) -> Result<Vec<TrafficRo
         }
     }
     let plot = folder.join(FILES[1]);
-    let svg = figure(study, &rows).svg()?;
+    let svg = figure(study, &rows).svg(true)?;
     std::fs::write(&plot, svg).map_err(|source| fail(&plot, source))?;
     say(screen, format!("\n{} and {}", table.display(), plot.display()));
     Ok(rows)

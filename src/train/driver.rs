@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use ndarray::Array1;
 
 use super::admission::{admit, backprop_peaks};
-use super::backprop_run::{Nodes, read_nodes, train_by_backprop};
+use super::backprop_run::train_by_backprop;
 use super::error::{SetUpError, TrainError};
 use super::evaluate::EvaluatedNodes;
 use super::feature_source::FeatureSource;
@@ -16,19 +16,23 @@ use super::output::{OutputError, OutputFolder};
 use super::problem::Problem;
 use super::reduction::Slots;
 use super::screen::Screen;
+use super::several::Shared;
 use super::state::{RUN_STATE_VERSION, RunState};
 use super::status::{Outcome, Status};
 use super::stopping::{Clock, StopSignal};
 use crate::admm::Workspace;
 use crate::admm::deepen::{LayerWeights, random_first_weights};
 use crate::admm::penalties::WeightPenalty;
+use crate::linalg::factor::lapack_core;
+use crate::linalg::product::arithmetic;
 use crate::linalg::{NodeBlocks, Real, Workers};
 use crate::parallel::exchange::Exchange;
+use crate::parallel::memory::peak_bytes;
 use crate::parallel::plan::{Plan, StageShape, plan, shards_of_stages};
 use crate::parallel::redistribute::{Holding, redistribute};
 use crate::parallel::shard_group::ShardGroup;
 use crate::parallel::{Communicator, WaitPolicy, agree, broadcast, gather_to_root, hosts};
-use crate::settings::{RawSettings, Settings};
+use crate::settings::{Method, RawSettings, Settings};
 use crate::timing::Phase;
 
 /// How a run writes, what it may replace, and what may stop it.
@@ -70,15 +74,15 @@ pub fn train<T: Real>(
     communicator: &dyn Communicator,
     options: RunOptions,
 ) -> Result<Outcome, TrainError> {
-    train_one::<T>(settings, communicator, options, &mut None)
+    train_one::<T>(settings, communicator, options, &mut Shared::nothing())
 }
 
-/// As [`train`]; `nodes` keeps what one run by backpropagation may leave to the next on the same data.
+/// As [`train`]; `shared` is what the runs of one command share.
 pub(super) fn train_one<T: Real>(
     settings: &Settings,
     communicator: &dyn Communicator,
     options: RunOptions,
-    nodes: &mut Option<Nodes<T>>,
+    shared: &mut Shared<T>,
 ) -> Result<Outcome, TrainError> {
     let start = Instant::now();
     let policy = WaitPolicy::new().with_deadline(Duration::from_secs(settings.comm_timeout));
@@ -100,11 +104,7 @@ pub(super) fn train_one<T: Real>(
         agree(communicator, &policy, "memory", admitted, SetUpError::describe)?;
         let job =
             Job { settings, communicator, policy: &policy, problem: &problem, workers: &workers, start };
-        let nodes = match nodes {
-            Some(nodes) => nodes,
-            None => nodes.insert(read_nodes(&job)?),
-        };
-        return train_by_backprop(job, rule, nodes, RunOptions { screen, ..options });
+        return train_by_backprop(job, rule, RunOptions { screen, ..options }, shared);
     }
     let mut run = Run::<T>::new(settings, communicator, &policy, &problem, workers, screen, start);
     run.stop = options.stop;
@@ -123,7 +123,10 @@ pub(super) fn train_one<T: Real>(
         return run.resume();
     }
     let first = run.first_layer(run.shards[0])?;
-    run.open_folder(|used| OutputFolder::create(&settings.output, options.overwrite, used))?;
+    run.open_folder(|used| {
+        shared.open_above(&problem.split)?;
+        OutputFolder::create(&settings.output, options.overwrite, used)
+    })?;
     run.all_stages(first, None)
 }
 
@@ -134,10 +137,16 @@ fn handshake(
     communicator: &dyn Communicator,
     policy: &WaitPolicy,
 ) -> Result<Result<(), SetUpError>, TrainError> {
+    // Backpropagation factorises nothing.
+    let arithmetic = match settings.method {
+        Method::Admm => format!("{}, LAPACK for {}", arithmetic(), lapack_core()),
+        _ => arithmetic().to_owned(),
+    };
     let settings = format!("{:?}", settings.spelled_out(&problem.split));
     let version = env!("CARGO_PKG_VERSION");
     let own = [
         ("program", format!("{version}, state {RUN_STATE_VERSION}, {}", communicator.library())),
+        ("arithmetic", arithmetic),
         ("settings", settings),
         ("data set", format!("{} with checksum {}", problem.name, problem.checksum)),
     ];
@@ -182,15 +191,16 @@ pub(super) struct Job<'a> {
 }
 
 impl Job<'_> {
-    /// Makes the output folder on rank 0, once all data have been read: wrong data replace no earlier run.
-    pub fn open_folder(&self, overwrite: bool) -> Result<Option<OutputFolder>, TrainError> {
+    /// Opens the output folder on rank 0, with the settings as used; all data have been read by then, so that wrong data
+    /// replace no earlier run.
+    pub fn open_folder(
+        &self,
+        open: impl FnOnce(&RawSettings) -> Result<OutputFolder, OutputError>,
+    ) -> Result<Option<OutputFolder>, TrainError> {
         let Job { settings, communicator, policy, problem, .. } = *self;
         let _io = policy.clock().enter(Phase::Io);
         let folder = match communicator.rank() {
-            0 => {
-                let used = settings.spelled_out(&problem.split);
-                OutputFolder::create(&settings.output, overwrite, &used).map(Some).map_err(SetUpError::from)
-            }
+            0 => open(&settings.spelled_out(&problem.split)).map(Some).map_err(SetUpError::from),
             _ => Ok(None),
         };
         Ok(agree(communicator, policy, "output folder", folder, SetUpError::describe)?)
@@ -341,6 +351,9 @@ impl<'a, T: Real> Run<'a, T> {
             (rank < shards).then(|| random_first_weights(settings.seed, settings.neurons, features.width()));
         let with_dropout = settings.dropout > 0.0;
         let built = input::build(&features, &from, &group, [rank, ranks], w0, with_dropout, &self.workers)?;
+        if let Some(bytes) = peak_bytes() {
+            log::info!("rank {rank}: at most {} MiB of memory so far, with its features", bytes >> 20);
+        }
         let Some(built) = built else { return Ok(None) };
         self.input = Some(built.evaluated);
         self.column_scale = built.column_scale;
@@ -348,17 +361,15 @@ impl<'a, T: Real> Run<'a, T> {
         Ok(Some(LayerWeights { index: 1, weights: built.weights, b }))
     }
 
-    /// Makes the output folder once all data have been read: wrong data replace no earlier run.
+    /// As [`Job::open_folder`].
     fn open_folder(
         &mut self,
         open: impl FnOnce(&RawSettings) -> Result<OutputFolder, OutputError>,
     ) -> Result<(), TrainError> {
-        let _io = self.policy.clock().enter(Phase::Io);
-        let folder = match self.communicator.rank() {
-            0 => open(&self.settings.spelled_out(&self.problem.split)).map(Some).map_err(SetUpError::from),
-            _ => Ok(None),
-        };
-        self.folder = agree(self.communicator, self.policy, "output folder", folder, SetUpError::describe)?;
+        let Run { settings, communicator, policy, problem, ref workers, start, .. } = *self;
+        let job = Job { settings, communicator, policy, problem, workers, start };
+        let folder = job.open_folder(open)?;
+        self.folder = folder;
         Ok(())
     }
 

@@ -19,7 +19,7 @@ pub(super) enum FeatureSource<'a, T> {
     /// To be computed.
     Computed(Box<DistributedFeatures<'a, T>>),
     /// Stored in single precision.
-    Stored(StoredFeatures),
+    Stored(Box<StoredFeatures>),
 }
 
 /// Features that the file holds already; each rank reads the rows that it wants.
@@ -52,7 +52,8 @@ impl<'a, T: Real> FeatureSource<'a, T> {
             let verdict = broadcast(communicator, policy, "stored features", 0, vec![u8::from(is_current)])?;
             if verdict == [1] {
                 let operators = settings.operators.count();
-                return Ok(FeatureSource::Stored(StoredFeatures { file, header, rank, operators }));
+                let stored = StoredFeatures { file, header, rank, operators };
+                return Ok(FeatureSource::Stored(Box::new(stored)));
             }
         }
         let rows = OwnRows::read(&file, rank, ranks).map_err(SetUpError::from);

@@ -81,22 +81,23 @@ pub(super) struct InputNodes<'a> {
     pub shards: usize,
 }
 
-/// Places in [`InputNodes::nodes`], in rising order: one run or two.
+/// Places in [`InputNodes::nodes`], in rising order: two runs, of which the second may be empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Places(Vec<Range<usize>>);
+struct Places([Range<usize>; 2]);
 
 impl Places {
     /// Those in either run.
     fn of(a: Range<usize>, b: Range<usize>) -> Self {
-        match [a, b] {
-            [a, b] if a.is_empty() => Self(vec![b]),
-            [a, b] if b.is_empty() => Self(vec![a]),
-            [a, b] if a.start.max(b.start) <= a.end.min(b.end) => {
-                Self(vec![a.start.min(b.start)..a.end.max(b.end)])
-            }
-            [a, b] if a.start < b.start => Self(vec![a, b]),
-            [a, b] => Self(vec![b, a]),
+        let (mut low, mut high) = if a.start <= b.start { (a, b) } else { (b, a) };
+        if low.is_empty() || high.is_empty() || high.start <= low.end {
+            let joined = match (low.is_empty(), high.is_empty()) {
+                (true, _) => high,
+                (_, true) => low,
+                _ => low.start..low.end.max(high.end),
+            };
+            (low, high) = (joined, 0..0);
         }
+        Self([low, high])
     }
 
     /// The rows of a run of these places where each place is a row.
@@ -191,7 +192,7 @@ pub(super) fn build<T: Real>(
         }
         Ok(())
     })?;
-    Ok(building.map(Building::finish).transpose()?)
+    building.map(Building::finish).transpose()
 }
 
 /// Whether layer 1 lives in N dimensions.
@@ -376,4 +377,25 @@ fn split_rows<'m, T>(matrix: &'m mut Array2<T>, runs: &[Range<usize>]) -> Vec<Ar
         rest = others;
     }
     parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_of_two_runs_are_rows_in_rising_order() {
+        let runs = [0..0, 0..3, 2..5, 3..4, 7..9, 0..9, 9..9];
+        for a in &runs {
+            for b in &runs {
+                let places = Places::of(a.clone(), b.clone());
+                let all: Vec<usize> = places.0.iter().cloned().flatten().collect();
+                let expected: Vec<usize> = (0..9).filter(|i| a.contains(i) || b.contains(i)).collect();
+                assert_eq!(all, expected, "{a:?} {b:?}");
+                for run in [a, b].into_iter().filter(|run| !run.is_empty()) {
+                    assert!(all[places.rows(run)].iter().copied().eq(run.clone()), "{a:?} {b:?}");
+                }
+            }
+        }
+    }
 }

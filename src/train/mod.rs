@@ -1,11 +1,13 @@
 //! Training: stages, evaluation, penalties, history and results, over all ranks.
 
 mod admission;
+mod backprop_checkpoint;
 mod backprop_input;
 mod backprop_run;
 mod best;
 pub(crate) mod checkpoint;
 mod driver;
+mod ended;
 mod error;
 pub mod evaluate;
 pub mod f1;
@@ -16,6 +18,7 @@ pub mod memory;
 pub mod output;
 mod patience;
 mod problem;
+mod progress;
 pub mod reduction;
 mod reshard;
 mod results;
@@ -32,9 +35,11 @@ pub mod usage;
 
 pub use checkpoint::CheckpointError;
 pub use driver::{RunOptions, train};
+pub use ended::Ended;
 pub use error::TrainError;
 pub use problem::Problem;
 pub use screen::Screen;
+pub(crate) use several::runs_in;
 pub use several::{MeanAndDeviation, SeveralSummary, checkpoint_files, train_several};
 pub use state::RUN_STATE_VERSION;
 pub use status::{Outcome, Status};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, Read, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -14,11 +14,18 @@ use super::f1::F1;
 use super::usage::{MemorySummary, PhaseSummary};
 use crate::parallel::local_host_name;
 use crate::settings::RawSettings;
+use crate::storage::open_regular;
 use crate::timing::Phase;
 
-/// The files of a run that an earlier one may have left.
+/// The files of a run that an earlier one may have left, in the order in which they are removed: a process that is killed
+/// meanwhile must leave no run to go on with, and none that says that it has finished.
 pub(super) const FILES: [&str; 6] =
-    ["model.h5", "model-last.h5", "history.csv", "config.toml", "summary.json", "run.csv"];
+    ["config.toml", "summary.json", "run.csv", "history.csv", "model-last.h5", "model.h5"];
+
+/// Far above what the summaries of a thousand runs take.
+pub(super) const LARGEST_SUMMARY: u64 = 64 << 20;
+/// Far above what the columns of a history take.
+const LONGEST_ROW: u64 = 1 << 16;
 
 /// A result that could not be written.
 #[derive(Debug, Error)]
@@ -260,20 +267,24 @@ fn write_error(path: &Path, source: io::Error) -> OutputError {
     OutputError::Write { path: path.to_owned(), source }
 }
 
-/// The head and the rows of a history up to the row of iteration `before`, which may be cut off itself.
-fn rows_before(history: &[u8], before: u64) -> Vec<u8> {
-    let mut kept = Vec::new();
-    for (number, line) in history.split_inclusive(|&byte| byte == b'\n').enumerate() {
+/// The head and the rows of a history up to the row of iteration `before`, which may be cut off itself. Iterations rise, and
+/// lines are short: whatever the file holds, no more than such a history is kept.
+fn rows_before(mut history: impl BufRead, before: u64) -> io::Result<Vec<u8>> {
+    let (mut kept, mut line, mut last) = (Vec::new(), Vec::new(), None);
+    loop {
+        line.clear();
+        history.by_ref().take(LONGEST_ROW).read_until(b'\n', &mut line)?;
         let iteration = || {
             let field = line.split(|&byte| byte == b',').nth(2)?;
             std::str::from_utf8(field).ok()?.parse::<u64>().ok()
         };
-        if !line.ends_with(b"\n") || number > 0 && iteration().is_none_or(|found| found >= before) {
-            break;
+        let number = if last.is_none() { Some(0) } else { iteration() };
+        if !line.ends_with(b"\n") || number.is_none() || number <= last || number >= Some(before.max(1)) {
+            return Ok(kept);
         }
-        kept.extend_from_slice(line);
+        kept.extend_from_slice(&line);
+        last = number;
     }
-    kept
 }
 
 /// The folder of a run, made and ready.
@@ -306,30 +317,23 @@ impl OutputFolder {
     /// Makes the folder, removes an earlier run's files where that is allowed, and writes config.toml.
     ///
     /// # Errors
-    /// As [`OutputFolder::check`] and [`OutputFolder::lock`], or the folder cannot be written.
+    /// As [`OutputFolder::empty`].
     pub fn create(path: &Path, overwrite: bool, settings: &RawSettings) -> Result<Self, OutputError> {
-        let mut folder = Self::create_without_history(path, overwrite, settings)?;
-        let path = path.join("history.csv");
-        let history = File::create(&path).map_err(|source| OutputError::Write { path, source })?;
-        folder.history = Some(csv::Writer::from_writer(history));
-        Ok(folder)
+        Self::empty(path, overwrite)?.begin(settings)
     }
 
-    /// The same for results without a history of their own.
+    /// Makes the folder, takes it for this process, and removes an earlier run's files where that is allowed.
     ///
     /// # Errors
-    /// As [`OutputFolder::create`].
-    pub fn create_without_history(
-        path: &Path,
-        overwrite: bool,
-        settings: &RawSettings,
-    ) -> Result<Self, OutputError> {
+    /// As [`OutputFolder::check`] and [`OutputFolder::lock`], or the folder cannot be written.
+    pub fn empty(path: &Path, overwrite: bool) -> Result<Self, OutputError> {
         Self::check(path, overwrite)?;
         fs::create_dir_all(path).map_err(|source| write_error(path, source))?;
         let folder = Self::lock(path)?;
         // Another process may have come first.
         Self::check(path, overwrite)?;
-        folder.start(settings)
+        folder.remove_files()?;
+        Ok(folder)
     }
 
     /// Takes an existing folder for this process.
@@ -339,6 +343,10 @@ impl OutputFolder {
     pub fn lock(path: &Path) -> Result<Self, OutputError> {
         let lock_path = path.join(LOCK);
         let fail = |source| write_error(&lock_path, source);
+        // It is emptied, which a link to another file must not be.
+        if lock_path.symlink_metadata().is_ok_and(|found| !found.is_file()) {
+            return Err(fail(io::Error::other("it is no regular file; remove it")));
+        }
         let mut options = File::options();
         let mut file =
             options.read(true).write(true).create(true).truncate(false).open(&lock_path).map_err(fail)?;
@@ -384,18 +392,21 @@ impl OutputFolder {
     /// # Errors
     /// A file cannot be read or written.
     pub fn go_on(mut self, before: Option<u64>, settings: &RawSettings) -> Result<Self, OutputError> {
-        let Some(before) = before else { return self.start(settings) };
+        let Some(before) = before else {
+            self.remove_files()?;
+            return self.begin(settings);
+        };
         remove_leftovers(&self.path);
         self.write_config(settings)?;
-        for result in ["summary.json", "run.csv"].map(|name| self.file(name)) {
-            if result.symlink_metadata().is_ok() {
-                fs::remove_file(&result).map_err(|source| write_error(&result, source))?;
-            }
+        // Results of a run that has not ended are stale; and links to elsewhere must not be written through.
+        let results = ["summary.json", "run.csv", "model-last.h5", "model.h5"].map(|file| self.file(file));
+        for result in results.into_iter().filter(|file| file.symlink_metadata().is_ok()) {
+            fs::remove_file(&result).map_err(|source| write_error(&result, source))?;
         }
         let path = self.file("history.csv");
         let fail = |source| write_error(&path, source);
-        let kept = match fs::read(&path) {
-            Ok(history) => rows_before(&history, before),
+        let kept = match open_regular(&path) {
+            Ok(history) => rows_before(io::BufReader::new(history), before).map_err(fail)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(fail(error)),
         };
@@ -410,27 +421,38 @@ impl OutputFolder {
         Ok(self)
     }
 
-    /// Starts a run in a folder that is locked, in the place of what is there.
-    fn start(mut self, settings: &RawSettings) -> Result<Self, OutputError> {
-        let (fail, path) = (write_error, self.path.clone());
+    /// Removes the files of a run, in a folder that is locked.
+    ///
+    /// # Errors
+    /// One cannot be removed.
+    pub(super) fn remove_files(&self) -> Result<(), OutputError> {
         let old: Vec<PathBuf> =
-            FILES.iter().map(|file| path.join(file)).filter(|file| file.symlink_metadata().is_ok()).collect();
+            FILES.iter().map(|file| self.file(file)).filter(|file| file.symlink_metadata().is_ok()).collect();
         // All or none: a folder among them must not cost the files beside it.
         if let Some(folder) = old.iter().find(|file| file.is_dir()) {
-            return Err(fail(folder, io::Error::other("a folder of this name is in the way")));
+            return Err(write_error(folder, io::Error::other("a folder of this name is in the way")));
         }
         for file in &old {
-            fs::remove_file(file).map_err(|source| fail(file, source))?;
+            fs::remove_file(file).map_err(|source| write_error(file, source))?;
         }
-        remove_all(&path);
-        let history_path = path.join("history.csv");
-        let history = File::create(&history_path).map_err(|source| fail(&history_path, source))?;
+        self.remove_checkpoints();
+        Ok(())
+    }
+
+    /// Begins a run in a folder that is locked and holds none.
+    fn begin(mut self, settings: &RawSettings) -> Result<Self, OutputError> {
+        let path = self.file("history.csv");
+        let history = File::create(&path).map_err(|source| write_error(&path, source))?;
         self.history = Some(csv::Writer::from_writer(history));
         self.write_config(settings)?;
         Ok(self)
     }
 
-    fn write_config(&self, settings: &RawSettings) -> Result<(), OutputError> {
+    /// Writes config.toml.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(super) fn write_config(&self, settings: &RawSettings) -> Result<(), OutputError> {
         let config = toml::to_string(settings)
             .map_err(|error| write_error(&self.file("config.toml"), io::Error::other(error)))?;
         let config = format!("# All settings of this run as used; usable with train --config.\n{config}");

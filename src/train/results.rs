@@ -8,7 +8,8 @@ use super::error::{SetUpError, TrainError};
 use super::evaluate::{Scores, Snapshot};
 use super::f1::{ClassCounts, F1};
 use super::output::{
-    Accuracy, BestSummary, BytesSummary, F1Summary, HistoryRow, SecondsSummary, Summary, ratio,
+    Accuracy, BestSummary, BytesSummary, F1Summary, HistoryRow, OutputError, OutputFolder, SecondsSummary,
+    Summary, ratio,
 };
 use super::problem::Problem;
 use super::run_row::run_row;
@@ -74,15 +75,8 @@ impl<T: Real> Run<'_, T> {
         seconds: [f64; 4],
     ) -> Result<Outcome, TrainError> {
         let summary = self.summary(status, state, best, f1, seconds)?;
-        let written = self.folder.as_ref().map_or(Ok(()), |folder| {
-            folder.write_summary(&summary)?;
-            folder.write_run_row(&run_row(
-                &summary,
-                self.problem,
-                &self.settings.spelled_out(&self.problem.split),
-            ))
-        });
-        let written = written.map_err(SetUpError::from);
+        let row = run_row(&summary, self.problem, &self.settings.spelled_out(&self.problem.split));
+        let written = write_results(self.folder.as_ref(), self.output_failed.take(), &summary, &row);
         agree(self.communicator, self.policy, "summary", written, SetUpError::describe)?;
         self.screen.footer(status, &summary, &self.settings.output);
         Ok(Outcome { status, summary })
@@ -224,6 +218,21 @@ impl<T: Real> Run<'_, T> {
             )
         })
     }
+}
+
+/// Writes the summary and the row of the run, which say that everything else is there: not where a row of the history is missing, the last one
+/// included, of which no iteration after it could tell.
+pub(super) fn write_results(
+    folder: Option<&OutputFolder>,
+    output_failed: Option<OutputError>,
+    summary: &Summary,
+    row: &[(String, String)],
+) -> Result<(), SetUpError> {
+    let Some(folder) = folder else { return Ok(()) };
+    output_failed.map_or(Ok(()), Err)?;
+    folder.sync_history()?;
+    folder.write_run_row(row)?;
+    Ok(folder.write_summary(summary)?)
 }
 
 /// A model with where it comes from.

@@ -1,5 +1,5 @@
-//! What a run prints on rank 0: a banner, a table of iterations, a footer. Lines, no cursor tricks: a Slurm log
-//! stays readable.
+//! What a run prints on rank 0: a banner, a table of iterations, a footer. Lines, no cursor tricks unless a bar is asked
+//! for: a Slurm log stays readable.
 
 use std::cell::RefCell;
 use std::io::Write;
@@ -7,8 +7,10 @@ use std::rc::Rc;
 
 use super::output::{BytesSummary, HistoryRow, Summary, ratio};
 use super::problem::Problem;
+use super::progress::{Bar, Progress, time};
 use super::status::Status;
 use super::usage::{MemorySummary, table};
+use crate::linalg::processor::lapack_misjudgement;
 use crate::parallel::plan::Plan;
 use crate::parallel::{Communicator, Host};
 use crate::settings::{Method, PenaltyRule, Quantize, Settings};
@@ -20,24 +22,33 @@ const ROWS: usize = 10;
 #[derive(Clone)]
 pub struct Screen {
     target: Option<Rc<RefCell<Box<dyn Write>>>>,
+    progress: Rc<RefCell<Progress>>,
 }
 
 impl Screen {
     /// Prints to `target`.
     pub fn to(target: Box<dyn Write>) -> Self {
-        Self { target: Some(Rc::new(RefCell::new(target))) }
+        Self { target: Some(Rc::new(RefCell::new(target))), progress: Rc::default() }
+    }
+
+    /// Prints to standard output, with a bar below that shows how far a run is. It is meant for a terminal.
+    pub fn with_bar() -> Self {
+        let progress = Rc::new(RefCell::new(Progress::with_bar(Bar::default())));
+        Self { progress, ..Self::to(Box::new(std::io::stdout())) }
     }
 
     /// Prints nothing.
     pub fn silent() -> Self {
-        Self { target: None }
+        Self { target: None, progress: Rc::default() }
     }
 
     /// Prints a line; nobody is there to be told when the output is closed.
     pub(super) fn line(&mut self, text: std::fmt::Arguments<'_>) {
         if let Some(target) = &self.target {
-            let mut target = target.borrow_mut();
-            let _ = writeln!(target, "{text}").and_then(|()| target.flush());
+            self.progress.borrow().aside(|| {
+                let mut target = target.borrow_mut();
+                let _ = writeln!(target, "{text}").and_then(|()| target.flush());
+            });
         }
     }
 
@@ -49,11 +60,14 @@ impl Screen {
         problem: &Problem,
         settings: &Settings,
     ) {
+        let slow_lapack = if settings.method == Method::Admm { lapack_misjudgement() } else { None };
+        let warnings = || problem.warnings.iter().chain(&slow_lapack);
         if self.target.is_none() && communicator.rank() == 0 {
             // Who wants no lines wants warnings all the same; they go to standard error.
-            problem.warnings.iter().for_each(|warning| log::warn!("{warning}"));
+            warnings().for_each(|warning| log::warn!("{warning}"));
         }
         let ranks = communicator.size();
+        self.progress.borrow_mut().begin(settings, ranks);
         self.line(format_args!(
             "pdadmm-g {} - {}; {}",
             env!("CARGO_PKG_VERSION"),
@@ -91,7 +105,7 @@ impl Screen {
                 "  warning   {most} ranks x {threads} threads on a machine of {cores} cores: they will take turns"
             ));
         }
-        for warning in &problem.warnings {
+        for warning in warnings() {
             self.line(format_args!("  warning   {warning}"));
         }
     }
@@ -138,25 +152,27 @@ impl Screen {
     pub fn steps(&mut self) {
         self.line(format_args!(""));
         self.line(format_args!(
-            "{:>9} {:>11} {:>11} {:>7} {:>7} {:>7} {:>8}",
-            "iteration", "objective", "risk", "train", "val", "test", "seconds"
+            "{:>9} {:>11} {:>11} {:>7} {:>7} {:>7} {:>8} {:>7}",
+            "iteration", "objective", "risk", "train", "val", "test", "seconds", "left"
         ));
     }
 
     /// A row of that table where it is due.
     pub fn step_row(&mut self, row: &HistoryRow, iterations: usize, last: bool) {
+        let left = self.progress.borrow_mut().observe(row, row.iteration as usize);
         if !is_due(row.iteration as usize, iterations, last) {
             return;
         }
         self.line(format_args!(
-            "{:>9} {:>11.4e} {:>11.4e} {:>7} {:>7} {:>7} {:>8.2}",
+            "{:>9} {:>11.4e} {:>11.4e} {:>7} {:>7} {:>7} {:>8.2} {:>7}",
             row.iteration,
             row.objective,
             row.risk,
             share(row.train_accuracy),
             share(row.val_accuracy),
             share(row.test_accuracy),
-            row.seconds
+            row.seconds,
+            time(left)
         ));
     }
 
@@ -175,7 +191,7 @@ impl Screen {
         self.line(format_args!(""));
         self.line(format_args!("stage {number} of {count}: {} layers, by rank: {plan}", plan.layers()));
         self.line(format_args!(
-            "{:>9} {:>11} {:>11} {:>9} {:>9} {:>8} {:>7} {:>7} {:>7} {:>7} {:>8}",
+            "{:>9} {:>11} {:>11} {:>9} {:>9} {:>8} {:>7} {:>7} {:>7} {:>7} {:>8} {:>7}",
             "iteration",
             "objective",
             "lagrangian",
@@ -186,17 +202,19 @@ impl Screen {
             "val",
             "test",
             "ratio",
-            "seconds"
+            "seconds",
+            "left"
         ));
     }
 
     /// A row of the table where it is due: about ten a stage, the first and the last always.
     pub fn row(&mut self, row: &HistoryRow, of_stage: usize, iterations: usize, last: bool) {
+        let left = self.progress.borrow_mut().observe(row, of_stage);
         if !is_due(of_stage, iterations, last) {
             return;
         }
         self.line(format_args!(
-            "{:>9} {:>11.4e} {:>11.4e} {:>9.2e} {:>9.2e} {:>8.0e} {:>7} {:>7} {:>7} {:>7} {:>8.2}",
+            "{:>9} {:>11.4e} {:>11.4e} {:>9.2e} {:>9.2e} {:>8.0e} {:>7} {:>7} {:>7} {:>7} {:>8.2} {:>7}",
             row.iteration,
             row.objective,
             row.lagrangian,
@@ -207,12 +225,14 @@ impl Screen {
             share(row.val_accuracy),
             share(row.test_accuracy),
             ratio(row.bytes_baseline, row.bytes_p, row.bytes_q).map_or("-".to_owned(), |r| format!("{r:.1}")),
-            row.seconds
+            row.seconds,
+            time(left)
         ));
     }
 
     /// How it ended.
     pub fn footer(&mut self, status: Status, summary: &Summary, folder: &std::path::Path) {
+        self.progress.borrow_mut().end();
         self.line(format_args!(""));
         self.line(format_args!("status     {} - {}", summary.status, summary.message));
         self.line(format_args!(

@@ -106,21 +106,22 @@ impl<'a, T: Real> Run<'a, T> {
             state.previous = Some(rules.penalties);
             // The iteration before is settled only now: its sums travelled while this one ran.
             let settled = self.settle(&mut state, shape, policy)?;
+            let requests = self.clock.granted(settled.requests);
             status = settled.status;
             let is_last = status.is_some() || state.stage_iteration == self.settings.iterations;
             let due = is_last || state.stage_iteration.is_multiple_of(self.settings.evaluate_every);
             state.pending = Some(self.post_row(&mut state, &rules, due, &reports, shape)?);
             // The end of a run is near enough: it leaves the models themselves.
             let is_end = is_last && state.stage == self.settings.stages.len();
-            let stop = settled.requests.stop().filter(|_| !is_end);
-            let due = settled.requests.checkpoint_is_due || self.clock.is_due_at(state.iteration);
+            let stop = requests.stop().filter(|_| !is_end);
+            let due = requests.checkpoint_is_due || self.clock.is_due_at(state.iteration);
             if status.is_none() && (stop.is_some() || due && !is_end) {
                 self.checkpoint(&mut state, shape.layers)?;
                 status = stop.map(Status::Interrupted);
             }
         }
-        let at_end = self.settle(&mut state, shape, policy)?.status;
-        self.clock.stage_ended();
+        let Settled { status: at_end, requests } = self.settle(&mut state, shape, policy)?;
+        self.clock.stage_ended(requests);
         self.end_stage(&mut state)?;
         // Residuals that met their tolerances do not excuse an iteration after them that is not finite.
         let status = match (status, at_end) {

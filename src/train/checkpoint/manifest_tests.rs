@@ -37,8 +37,8 @@ fn manifest() -> Manifest {
 fn it_reads_back_to_the_last_bit() {
     let scratch = tempfile::tempdir().unwrap();
     let manifest = manifest();
-    manifest.write(scratch.path()).unwrap();
-    let bytes = Manifest::bytes(scratch.path()).unwrap();
+    sealed::write(scratch.path(), &manifest).unwrap();
+    let bytes = sealed::bytes(scratch.path()).unwrap();
     let read = Manifest::parse(scratch.path(), &bytes).unwrap();
     assert_eq!(format!("{read:?}"), format!("{manifest:?}"));
     assert!(read.sums.iter().all(|sum| sum.0.is_sign_negative()));
@@ -49,8 +49,8 @@ fn it_reads_back_to_the_last_bit() {
 #[test]
 fn a_single_changed_byte_is_noticed() {
     let scratch = tempfile::tempdir().unwrap();
-    manifest().write(scratch.path()).unwrap();
-    let bytes = Manifest::bytes(scratch.path()).unwrap();
+    sealed::write(scratch.path(), &manifest()).unwrap();
+    let bytes = sealed::bytes(scratch.path()).unwrap();
     for at in 0..bytes.len() {
         let mut damaged = bytes.clone();
         damaged[at] ^= 1 << (at % 8);

@@ -4,9 +4,10 @@ use std::path::Path;
 
 use super::CheckpointError;
 use super::folder::CheckpointFolder;
-use super::manifest::{Manifest, PartEntry};
+use super::manifest::Manifest;
 use super::part::weight_shape;
 use super::part_read::{KeptBoundary, KeptLayer, PartFile};
+use super::sealed::{self, PartEntry};
 use crate::admm::deepen::LayerWeights;
 use crate::admm::iteration::RankState;
 use crate::admm::{Penalties, Weights};
@@ -14,7 +15,6 @@ use crate::linalg::Real;
 use crate::parallel::exchange::ExchangeState;
 use crate::parallel::plan::{Plan, StageShape};
 use crate::parallel::{Awaited, Completed, JointFailure, Operation, Pending, agree, broadcast};
-use crate::settings::differences;
 use crate::train::best::{BestTracker, Evaluation};
 use crate::train::driver::Run;
 use crate::train::error::{SetUpError, TrainError};
@@ -106,20 +106,10 @@ impl<T: Real> Run<'_, T> {
     fn usable_manifest(&self, place: &CheckpointFolder) -> Result<Vec<u8>, CheckpointError> {
         let path = place.path();
         let read = || {
-            let bytes = Manifest::bytes(&path)?;
+            let bytes = sealed::bytes(&path)?;
             let manifest = Manifest::parse(&path, &bytes)?;
-            let here = format!("{} with checksum {}", self.problem.name, self.problem.checksum);
-            if manifest.dataset_checksum != self.problem.checksum {
-                let there = format!("{} with checksum {}", manifest.dataset, manifest.dataset_checksum);
-                return Err(CheckpointError::OtherData { path: path.clone(), there, here });
-            }
-            let changed = differences(&self.settings.deciding(&self.problem.split), &manifest.settings);
-            if !changed.is_empty() {
-                return Err(CheckpointError::OtherSettings {
-                    path: path.clone(),
-                    changed: changed.join(", "),
-                });
-            }
+            let origin = [&manifest.dataset, &manifest.dataset_checksum, &manifest.settings];
+            sealed::belongs(&path, origin.map(String::as_str), self.problem, self.settings)?;
             manifest.check(&path, &self.settings.stages, self.settings.iterations, self.blocks.count())?;
             if manifest.iteration != place.iteration() {
                 let expected = format!("iteration {}", place.iteration());

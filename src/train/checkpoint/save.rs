@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::folder::CheckpointFolder;
-use super::manifest::{Exact, Manifest, PartEntry};
+use super::manifest::Manifest;
 use super::part::Part;
+use super::sealed::{self, Exact, PartEntry};
 use crate::linalg::Real;
 use crate::parallel::{Completed, Pending, agree, gather_to_root, wait_sum};
 use crate::timing::Phase;
@@ -140,7 +141,7 @@ impl<T: Real> Run<'_, T> {
         if let Some(folder) = &self.folder {
             folder.sync_history()?;
         }
-        manifest.write(&place.partial())?;
+        sealed::write(&place.partial(), &manifest)?;
         Ok(place.commit()?)
     }
 }

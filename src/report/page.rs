@@ -1,0 +1,187 @@
+//! The page: one HTML document with its drawings and its style, no scripts, and nothing from elsewhere.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use super::bar_plot::three_digits;
+use super::figures::Figure;
+use super::line_plot::Look;
+use super::run_folder::{RunFolder, RunSummary};
+use super::theme::{dark_style, escape, hex};
+
+const STYLE: &str = include_str!("page.css");
+/// A page of ours asks for nothing; should anything of a stranger's get into it after all, it may do nothing either.
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'";
+
+/// The page for these runs.
+pub(super) fn page(runs: &[RunFolder], figures: &[Figure]) -> String {
+    let title = title(runs);
+    let mut page = String::new();
+    // Writing to a string cannot fail.
+    let _ = write!(
+        page,
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta http-equiv=\"Content-Security-Policy\" content=\"{POLICY}\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <title>{title}</title>\n<style>\n{STYLE}{}\n</style>\n</head>\n<body>\n<h1>{title}</h1>\n\
+         <p class=\"soft\">{}; made by pdadmm-g {}</p>\n",
+        dark_style(),
+        plural(runs.len(), "run"),
+        env!("CARGO_PKG_VERSION"),
+    );
+    page.push_str("<h2>Results</h2>\n");
+    page.push_str(&results(runs));
+    page.push_str(&legend(runs));
+    let mut section = "";
+    for figure in figures {
+        if figure.section != section {
+            let end = if section.is_empty() { "" } else { "</div>\n" };
+            section = figure.section;
+            let _ = writeln!(page, "{end}<h2>{}</h2>\n<div class=\"figures\">", escape(section));
+        }
+        let class = if figure.wide { " class=\"wide\"" } else { "" };
+        let _ = writeln!(
+            page,
+            "<figure{class}><h3>{}</h3>\n{}<figcaption>{}</figcaption></figure>",
+            escape(&figure.title),
+            figure.within,
+            escape(&figure.caption),
+        );
+    }
+    if !section.is_empty() {
+        page.push_str("</div>\n");
+    }
+    page.push_str(&settings(runs));
+    page.push_str("</body>\n</html>\n");
+    page
+}
+
+fn plural(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+/// The data sets of the runs.
+fn title(runs: &[RunFolder]) -> String {
+    let mut names: Vec<&str> =
+        runs.iter().filter_map(|run| Some(run.summary.as_ref()?.dataset.as_str())).collect();
+    names.sort_unstable();
+    names.dedup();
+    names.retain(|name| !name.is_empty());
+    match names.as_slice() {
+        [] => "Training runs".to_owned(),
+        names => format!("Training on {}", escape(&names.join(", "))),
+    }
+}
+
+/// Which colour and kind of line each run has in the plots.
+fn legend(runs: &[RunFolder]) -> String {
+    let mut legend = String::from("<nav class=\"legend\" aria-label=\"runs\">\n");
+    for (i, run) in runs.iter().enumerate() {
+        let look = Look::of(i);
+        let dashes = match look.dashes() {
+            None => String::new(),
+            Some((dash, gap)) => format!(" stroke-dasharray=\"{dash} {gap}\""),
+        };
+        let _ = writeln!(
+            legend,
+            "<span title=\"{}\"><svg class=\"plot\" style=\"width:34px\" width=\"34\" height=\"10\" viewBox=\"0 0 34 10\" \
+             aria-hidden=\"true\"><path d=\"M1 5H33\" stroke=\"{}\" stroke-width=\"3\"{dashes}/></svg>{}</span>",
+            escape(&run.path),
+            hex(look.rgb()),
+            escape(&run.name)
+        );
+    }
+    legend.push_str("</nav>\n");
+    legend
+}
+
+fn results(runs: &[RunFolder]) -> String {
+    let share = |x: Option<f64>| x.filter(|x| x.is_finite()).map_or("–".to_owned(), |x| format!("{x:.4}"));
+    let positive = |x: f64, show: &dyn Fn(f64) -> String| {
+        if x > 0.0 && x.is_finite() { show(x) } else { "–".to_owned() }
+    };
+    let mut table = String::from(
+        "<div class=\"scroll\"><table>\n<tr><th>run</th><th class=\"text\">status</th><th>iterations</th>\
+         <th>best<br>validation</th><th>test<br>at best</th><th>macro-F1<br>at best</th><th>test<br>at end</th>\
+         <th>ranks ×<br>threads</th><th>seconds of<br>training</th><th>ms an<br>iteration</th>\
+         <th>MB of<br>p and q</th><th>base line<br>over that</th></tr>\n",
+    );
+    for run in runs {
+        let none = RunSummary::default();
+        let known = run.summary.is_some();
+        let summary = run.summary.as_ref().unwrap_or(&none);
+        let (seconds, iterations) = (run.train_seconds(), run.iterations());
+        let cells = [
+            positive(iterations, &|x| format!("{x:.0}")),
+            share(summary.best.val),
+            share(summary.best.test),
+            share(summary.f1.best.macro_),
+            share(summary.accuracy.test),
+            if known { format!("{} × {}", summary.ranks, summary.threads) } else { "–".to_owned() },
+            positive(seconds, &three_digits),
+            positive(1e3 * seconds / iterations, &three_digits),
+            positive((summary.bytes.p + summary.bytes.q) / 1e6, &three_digits),
+            summary.bytes.ratio.map_or("–".to_owned(), |ratio| positive(ratio, &|x| format!("{x:.1}"))),
+        ];
+        let _ = write!(
+            table,
+            "<tr><td title=\"{}\">{}</td><td class=\"text\">{}</td>",
+            escape(&run.path),
+            escape(&run.name),
+            if known { escape(&summary.status) } else { "no summary yet".to_owned() }
+        );
+        for cell in &cells {
+            let _ = write!(table, "<td>{cell}</td>");
+        }
+        table.push_str("</tr>\n");
+    }
+    table.push_str(
+        "</table></div>\n<p class=\"soft\">Best: the iteration of the highest validation accuracy in the last stage, the model \
+         that is kept. Base line: p, q and u as float32, 12 bytes an element.</p>\n",
+    );
+    table
+}
+
+/// Settings, those that differ first and marked.
+fn settings(runs: &[RunFolder]) -> String {
+    let mut rows: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (i, run) in runs.iter().enumerate() {
+        for (key, value) in &run.settings {
+            rows.entry(key).or_insert_with(|| vec!["–"; runs.len()])[i] = value;
+        }
+    }
+    if rows.is_empty() {
+        return String::new();
+    }
+    let (same, different): (Vec<_>, Vec<_>) =
+        rows.into_iter().partition(|(_, values)| values.iter().all(|value| *value == values[0]));
+    let mut text = String::from("<h2>Settings</h2>\n");
+    if !different.is_empty() {
+        text.push_str("<div class=\"scroll\"><table class=\"settings\">\n<tr><th>differs</th>");
+        for run in runs {
+            let _ = write!(text, "<th>{}</th>", escape(&run.name));
+        }
+        text.push_str("</tr>\n");
+        for (key, values) in &different {
+            let _ = write!(text, "<tr class=\"differs\"><td>{}</td>", escape(key));
+            for value in values {
+                let value = escape(value);
+                let _ = write!(text, "<td title=\"{value}\">{value}</td>");
+            }
+            text.push_str("</tr>\n");
+        }
+        text.push_str("</table></div>\n");
+    }
+    let open = if different.is_empty() { " open" } else { "" };
+    let what = if runs.len() == 1 { "All settings" } else { "Settings that all runs share" };
+    let _ = writeln!(
+        text,
+        "<details{open}><summary>{what} ({})</summary>\n<table class=\"settings\">",
+        same.len()
+    );
+    for (key, values) in &same {
+        let _ = writeln!(text, "<tr><td>{}</td><td>{}</td></tr>", escape(key), escape(values[0]));
+    }
+    text.push_str("</table></details>\n");
+    text
+}

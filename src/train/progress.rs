@@ -1,0 +1,194 @@
+//! How far a run is: the time that is left, by the rows of its history, and the bar on a terminal. Both are for people;
+//! nothing is decided by them.
+
+use std::io::{self, Write};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle, TermLike};
+
+use super::output::HistoryRow;
+use crate::settings::Settings;
+
+/// Columns of a terminal whose width is not known.
+const COLUMNS: u16 = 100;
+/// Times a second that the bar is drawn where a launcher passes it on.
+const RATE: u8 = 5;
+
+/// What is left of a run.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    /// The work of one iteration of each stage, in layers: as many as the rank has that holds the most.
+    work: Vec<f64>,
+    /// Iterations of a stage.
+    iterations: usize,
+    /// Stage, iteration of that stage and seconds of the first row that was seen of the stage under way.
+    first: Option<(usize, usize, f64)>,
+    /// Seconds that a layer takes in an iteration, as last measured.
+    pace: Option<f64>,
+    /// The last accuracy: validation, or training where there is no such.
+    accuracy: Option<(&'static str, f64)>,
+    bar: Option<Bar>,
+}
+
+impl Progress {
+    /// With a bar, which is shown from the first row on.
+    pub fn with_bar(bar: Bar) -> Self {
+        Self { bar: Some(bar), ..Self::default() }
+    }
+
+    /// A run on so many ranks begins.
+    pub fn begin(&mut self, settings: &Settings, ranks: usize) {
+        self.work = settings.stages.iter().map(|layers| layers.div_ceil(ranks) as f64).collect();
+        if self.work.is_empty() {
+            self.work.push(1.0);
+        }
+        (self.iterations, self.first, self.pace, self.accuracy) = (settings.iterations, None, None, None);
+    }
+
+    /// Takes in a row; returns the seconds left, as soon as an iteration's time is known. Stages that end early leave
+    /// less than that.
+    pub fn observe(&mut self, row: &HistoryRow, of_stage: usize) -> Option<f64> {
+        let work = self.work.get(row.stage.checked_sub(1)?).copied()?;
+        match self.first {
+            Some((stage, iteration, seconds)) if stage == row.stage && of_stage > iteration => {
+                self.pace = Some((row.seconds - seconds) / (of_stage - iteration) as f64 / work);
+            }
+            _ => self.first = Some((row.stage, of_stage, row.seconds)),
+        }
+        let later: f64 = self.work[row.stage..].iter().sum();
+        let iterations = self.iterations.saturating_sub(of_stage) as f64;
+        let left = self.pace.map(|pace| pace * (work * iterations + later * self.iterations as f64));
+        let validation = row.val_accuracy.map(|share| ("validation", share));
+        let training = row.train_accuracy.map(|share| ("training", share));
+        self.accuracy = validation.or(training).or(self.accuracy);
+        let all = self.work.len() * self.iterations;
+        if let Some(bar) = &mut self.bar {
+            let place = (row.stage - 1) * self.iterations + of_stage;
+            let accuracy = self.accuracy.map_or(String::new(), |(set, x)| format!(", {set} {x:.4}"));
+            let text = format!("iteration {place} of {all}{accuracy}, {} left", time(left));
+            bar.show(place, all, text);
+        }
+        left
+    }
+
+    /// Takes the bar away while `print` prints.
+    pub fn aside(&self, print: impl FnOnce()) {
+        match self.bar.as_ref().and_then(|bar| bar.shown.as_ref()) {
+            Some(shown) => shown.suspend(print),
+            None => print(),
+        }
+    }
+
+    /// The run has ended: the bar goes.
+    pub fn end(&mut self) {
+        if let Some(shown) = self.bar.as_mut().and_then(|bar| bar.shown.take()) {
+            shown.finish_and_clear();
+        }
+    }
+}
+
+/// The bar below the lines on standard output.
+#[derive(Debug, Default)]
+pub(super) struct Bar {
+    shown: Option<ProgressBar>,
+}
+
+impl Bar {
+    fn show(&mut self, place: usize, all: usize, text: String) {
+        let shown = self.shown.get_or_insert_with(|| {
+            use io::IsTerminal;
+            let target = match io::stdout().is_terminal() {
+                true => ProgressDrawTarget::stdout(),
+                false => ProgressDrawTarget::term_like_with_hz(Box::new(PassedOn), RATE),
+            };
+            let style = ProgressStyle::with_template("[{wide_bar}] {msg}");
+            let style = style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ");
+            ProgressBar::with_draw_target(Some(all as u64), target)
+                .with_style(style)
+                .with_finish(ProgressFinish::AndClear)
+        });
+        shown.set_message(text);
+        shown.set_position(place as u64);
+    }
+}
+
+/// Standard output that reaches a terminal by way of a launcher.
+#[derive(Debug)]
+struct PassedOn;
+
+impl PassedOn {
+    fn write(text: std::fmt::Arguments<'_>) -> io::Result<()> {
+        io::stdout().write_fmt(text)
+    }
+
+    fn move_by(n: usize, direction: char) -> io::Result<()> {
+        if n > 0 { Self::write(format_args!("\x1b[{n}{direction}")) } else { Ok(()) }
+    }
+}
+
+impl TermLike for PassedOn {
+    fn width(&self) -> u16 {
+        COLUMNS
+    }
+    fn move_cursor_up(&self, n: usize) -> io::Result<()> {
+        Self::move_by(n, 'A')
+    }
+    fn move_cursor_down(&self, n: usize) -> io::Result<()> {
+        Self::move_by(n, 'B')
+    }
+    fn move_cursor_right(&self, n: usize) -> io::Result<()> {
+        Self::move_by(n, 'C')
+    }
+    fn move_cursor_left(&self, n: usize) -> io::Result<()> {
+        Self::move_by(n, 'D')
+    }
+    fn write_line(&self, text: &str) -> io::Result<()> {
+        Self::write(format_args!("{text}\n"))
+    }
+    fn write_str(&self, text: &str) -> io::Result<()> {
+        Self::write(format_args!("{text}"))
+    }
+    fn clear_line(&self) -> io::Result<()> {
+        Self::write(format_args!("\r\x1b[2K"))
+    }
+    fn flush(&self) -> io::Result<()> {
+        io::stdout().flush()
+    }
+}
+
+/// A time for people, rounded to two units: `45s`, `3m05s`, `2h10m`, `1d04h`; `-` where it is not known.
+pub(super) fn time(seconds: Option<f64>) -> String {
+    let Some(seconds) = seconds.filter(|seconds| seconds.is_finite()) else { return "-".to_owned() };
+    let seconds = seconds.max(0.0).round() as u64;
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3_600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
+        3_600..86_400 => format!("{}h{:02}m", seconds / 3_600, seconds / 60 % 60),
+        _ => format!("{}d{:02}h", seconds / 86_400, seconds / 3_600 % 24),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_counts_the_layers_of_later_stages() {
+        let mut progress = Progress { work: vec![1.0, 3.0], iterations: 10, ..Progress::default() };
+        let row = |stage, seconds| HistoryRow { stage, seconds, ..HistoryRow::default() };
+        assert_eq!(progress.observe(&row(1, 5.0), 1), None, "one row has no duration");
+        // 2 s an iteration of one layer: 7 more of them, then 10 of three layers.
+        assert_eq!(progress.observe(&row(1, 9.0), 3), Some(2.0 * (7.0 + 30.0)));
+        // A new stage goes by the pace of the one before until it has its own.
+        assert_eq!(progress.observe(&row(2, 30.0), 1), Some(2.0 * 27.0));
+        assert_eq!(progress.observe(&row(2, 33.0), 2), Some(3.0 * 8.0));
+        assert_eq!(progress.observe(&row(2, 57.0), 10), Some(0.0));
+        assert_eq!(progress.observe(&row(0, 1.0), 1), None, "no stage has this number");
+    }
+
+    #[test]
+    fn times_are_short() {
+        let times = [-1.0, 59.4, 185.0, 7_800.0, 100_800.0].map(|seconds| time(Some(seconds)));
+        assert_eq!(times, ["0s", "59s", "3m05s", "2h10m", "1d04h"]);
+        assert_eq!([time(None), time(Some(f64::NAN))], ["-", "-"]);
+    }
+}
