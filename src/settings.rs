@@ -57,6 +57,16 @@ pub enum Precision {
     F64,
 }
 
+impl Precision {
+    /// How its numbers travel unrounded.
+    pub fn wire(self) -> Wire {
+        match self {
+            Precision::F32 => Wire::F32,
+            Precision::F64 => Wire::F64,
+        }
+    }
+}
+
 /// How ρ and ν change during a stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -507,10 +517,7 @@ impl RawSettings {
             )));
         }
         let precision = self.precision.unwrap_or_default();
-        let native = match precision {
-            Precision::F32 => Wire::F32,
-            Precision::F64 => Wire::F64,
-        };
+        let native = precision.wire();
         let wire = self.wire.unwrap_or(native);
         if wire == Wire::F64 && precision == Precision::F32 {
             return Err(SettingsError::Contradiction(

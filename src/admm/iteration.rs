@@ -140,18 +140,8 @@ pub struct Rules {
 impl Rules {
     /// Whether this layer's p and W are solved exactly; a choice by shapes alone.
     pub fn exact(&self, inputs: usize, nodes: usize) -> bool {
-        match self.subproblem {
-            Subproblem::Gradient => false,
-            Subproblem::Exact => true,
-            Subproblem::Auto => exact_is_worth_it(inputs, nodes),
-        }
+        self.subproblem.is_exact(inputs, nodes)
     }
-}
-
-/// The exact solve costs O(n³) for a factorisation beside products of O(N n²): worth it for narrow layers and
-/// for those with more nodes than neurons.
-fn exact_is_worth_it(inputs: usize, nodes: usize) -> bool {
-    inputs <= 256 || nodes >= inputs
 }
 
 /// What an iteration leaves to be known of one layer and the boundary above it.

@@ -26,7 +26,7 @@ where
         return Ok(a);
     }
     // A matrix of one element may have strides of 0, which LAPACK's wrapper does not know.
-    let a = Array2::from_shape_fn((n, n), |at| a[at]);
+    let a = if n == 1 { Array2::from_elem((1, 1), a[[0, 0]]) } else { a };
     a.factorizec_into(UPLO::Lower).map_err(fail)?.invc_into().map_err(fail)
 }
 

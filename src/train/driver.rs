@@ -5,11 +5,13 @@ use std::time::{Duration, Instant};
 
 use ndarray::Array1;
 
+use super::admission::{admit, backprop_peaks};
 use super::backprop_run::train_by_backprop;
 use super::error::{SetUpError, TrainError};
 use super::evaluate::EvaluatedNodes;
 use super::feature_source::FeatureSource;
 use super::input::{self, EvaluatedInput, InputNodes};
+use super::memory::RunShape;
 use super::output::{OutputError, OutputFolder};
 use super::problem::Problem;
 use super::reduction::Slots;
@@ -97,6 +99,9 @@ pub(super) fn train_one<T: Real>(
     screen.banner(communicator, &hosts, &problem, settings);
     drop(printing);
     if let Some(rule) = settings.method.rule() {
+        let peaks = backprop_peaks(settings, &problem, communicator.size());
+        let admitted = admit(communicator, &hosts, &peaks);
+        agree(communicator, &policy, "memory", admitted, SetUpError::describe)?;
         let job =
             Job { settings, communicator, policy: &policy, problem: &problem, workers: &workers, start };
         return train_by_backprop(job, rule, RunOptions { screen, ..options }, shared);
@@ -110,6 +115,10 @@ pub(super) fn train_one<T: Real>(
     let shards = shards_of_stages(&shapes, communicator.size(), settings.shards, run.blocks.count());
     run.shards =
         agree(communicator, &policy, "shards", shards.map_err(SetUpError::from), SetUpError::describe)?;
+    let mut sizes = RunShape::of_problem(&problem, settings, communicator.size());
+    sizes.shards.clone_from(&run.shards);
+    let admitted = admit(communicator, &hosts, &sizes.peaks(settings));
+    agree(communicator, &policy, "memory", admitted, SetUpError::describe)?;
     if options.resume {
         return run.resume();
     }
@@ -428,6 +437,7 @@ impl<'a, T: Real> Run<'a, T> {
                 .into_iter()
                 .map(|layer| LayerWeights { index: layer.index, weights: layer.weights, b: layer.b })
                 .collect();
+            state.release();
             before = Some((plan, shape, state));
         }
         unreachable!("settings hold at least one stage")

@@ -8,6 +8,7 @@ use crate::dataset::DatasetError;
 use crate::error_chain;
 use crate::model::ModelError;
 use crate::parallel::exchange::ExchangeError;
+use crate::parallel::memory::in_words;
 use crate::parallel::plan::PlanError;
 use crate::parallel::{CommError, JointFailure};
 use crate::quantize::LevelError;
@@ -53,6 +54,12 @@ pub(super) enum SetUpError {
     NothingToStopBy { split: String },
     #[error("cannot start {threads} threads: {source}")]
     Threads { threads: usize, source: rayon::ThreadPoolBuildError },
+    #[error(
+        "{ranks} rank{} on {host} would need about {} of memory, and {} are available: use fewer --neurons or --layers, or \
+         spread the run over more hosts, with --shards where there are fewer layers than ranks; `pdadmm-g plan` says what \
+         each rank needs", if *.ranks == 1 { "" } else { "s" }, in_words(*.needed), in_words(*.available)
+    )]
+    Memory { host: String, ranks: usize, needed: u64, available: u64 },
     #[error("{}", error_chain(.0))]
     Model(#[from] ModelError),
     #[error("{}", error_chain(.0))]
@@ -72,6 +79,7 @@ impl SetUpError {
                 OutputError::Occupied { .. } | OutputError::NotAFolder { .. } | OutputError::InUse { .. },
             )
             | SetUpError::NothingToStopBy { .. }
+            | SetUpError::Memory { .. }
             | SetUpError::Disagreement { .. } => 2,
             SetUpError::Output(_)
             | SetUpError::Threads { .. }

@@ -59,7 +59,12 @@ impl Scores {
 impl EvaluatedNodes {
     /// For nodes in the order training, validation, test, with their classes.
     pub fn new(sizes: [usize; 3], labels: &[Option<usize>]) -> Self {
-        Self::in_blocks(sizes, labels, NodeBlocks::new(labels.len(), Some(BLOCK)))
+        Self::in_blocks(sizes, labels, Self::blocks_of(labels.len()))
+    }
+
+    /// The blocks of so many evaluated nodes.
+    pub fn blocks_of(nodes: usize) -> NodeBlocks {
+        NodeBlocks::new(nodes, Some(BLOCK))
     }
 
     /// The same in given blocks of as many nodes as there are labels.

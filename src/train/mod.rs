@@ -1,5 +1,6 @@
 //! Training: stages, evaluation, penalties, history and results, over all ranks.
 
+mod admission;
 mod backprop_checkpoint;
 mod backprop_input;
 mod backprop_run;
@@ -11,7 +12,9 @@ mod error;
 pub mod evaluate;
 pub mod f1;
 mod feature_source;
+pub mod forecast;
 pub mod input;
+pub mod memory;
 pub mod output;
 mod patience;
 mod problem;

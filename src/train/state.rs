@@ -58,6 +58,14 @@ pub(super) struct PendingRow {
 }
 
 impl<T: Real> RunState<T> {
+    /// Lets go of what the next stage does not ask for: variables and weights of the evaluations are most of a rank's
+    /// memory.
+    pub fn release(&mut self) {
+        self.network.layers = Vec::new();
+        self.network.boundaries = Vec::new();
+        self.best = BestTracker::new();
+    }
+
     /// The start of a stage after `iteration` iterations; `before` is the stage that it follows.
     pub fn at_start(stage: usize, network: RankState<T>, schedule: Schedule, before: Option<&Self>) -> Self {
         Self {
