@@ -16,6 +16,10 @@ fn main() -> ExitCode {
     // clap prints help and usage errors itself, with exit codes 0 and 2.
     let cli = Cli::parse();
     match cli.command {
+        Command::Dataset(dataset::DatasetCommand::Augment(arguments)) => {
+            let findings = dataset::inspect_augment(&arguments);
+            over_ranks(|communicator| dataset::run_augment(&arguments, findings, communicator))
+        }
         Command::Dataset(command) => match dataset::run(&command) {
             Ok(()) => ExitCode::SUCCESS,
             Err((exit_code, message)) => {

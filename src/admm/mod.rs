@@ -13,6 +13,7 @@
 //! | 6 | u_l | [`u`] | – |
 
 pub mod b;
+pub mod cost;
 pub mod deepen;
 pub mod first_layer;
 pub mod iteration;

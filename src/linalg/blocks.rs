@@ -63,6 +63,11 @@ impl NodeBlocks {
         self.starts[i]..self.starts[i + 1]
     }
 
+    /// The nodes of consecutive blocks.
+    pub fn range_of(&self, blocks: Range<usize>) -> Range<usize> {
+        self.starts[blocks.start]..self.starts[blocks.end]
+    }
+
     /// Ranges of all blocks in order.
     pub fn ranges(&self) -> impl Iterator<Item = Range<usize>> + '_ {
         self.starts.windows(2).map(|w| w[0]..w[1])

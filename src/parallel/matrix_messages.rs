@@ -3,6 +3,7 @@
 use super::exchange::ExchangeError;
 use super::{Communicator, Pending, WaitPolicy, wait_bytes};
 use crate::quantize::{Element, Header, Wire, decode_raw, encode_raw, longest_message_len};
+use crate::timing::Phase;
 
 /// One rank's messages, with the bytes they take. The kind of a header is the tag of its message.
 pub struct MatrixMessages<'a> {
@@ -35,6 +36,7 @@ impl<'a> MatrixMessages<'a> {
         header: &Header,
         purpose: &'static str,
     ) -> Result<Pending, ExchangeError> {
+        let _send = self.policy.clock().enter(Phase::Send);
         let longest = longest_message_len::<T>(header.elements().unwrap_or(usize::MAX));
         let buffer = self.spare.pop().unwrap_or_default();
         Ok(self.communicator.post_receive(from, header.kind as u16, buffer, longest)?.named(purpose))
@@ -52,6 +54,7 @@ impl<'a> MatrixMessages<'a> {
         values: &mut [T],
     ) -> Result<(), ExchangeError> {
         let message = wait_bytes(self.communicator, pending, self.policy)?;
+        let _decode = self.policy.clock().enter(Phase::Decode);
         let rank = self.communicator.rank();
         decode_raw(&message, header, Wire::native::<T>(), values)
             .map_err(|source| ExchangeError::Message { rank, peer: from, source: Box::new(source) })?;
@@ -70,10 +73,13 @@ impl<'a> MatrixMessages<'a> {
         purpose: &'static str,
         values: &[T],
     ) -> Result<(), ExchangeError> {
+        let encoding = self.policy.clock().enter(Phase::Encode);
         let mut message = self.spare.pop().unwrap_or_default();
         let rank = self.communicator.rank();
         encode_raw(header, Wire::native::<T>(), values, &mut message)
             .map_err(|source| ExchangeError::Message { rank, peer: to, source: Box::new(source) })?;
+        drop(encoding);
+        let _send = self.policy.clock().enter(Phase::Send);
         self.bytes += message.len() as u64;
         let pending = self.communicator.post_send(to, header.kind as u16, message)?.named(purpose);
         self.sends.push(pending);

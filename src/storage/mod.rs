@@ -11,4 +11,4 @@ pub(crate) use content::{checksum, open_regular, read_small, regular_file};
 pub use error::{Fault, StorageError};
 pub(crate) use error::{filled, io_error, reserve};
 pub use whole::refuse_existing;
-pub(crate) use whole::{write_fixed_text, write_text, write_whole};
+pub(crate) use whole::{write_fixed_text, write_text, write_whole, write_whole_or};

@@ -18,11 +18,13 @@ use super::output::{
 };
 use super::patience::Patience;
 use super::reduction::Requests;
-use super::results::{trained_model, write_summary};
+use super::results::{trained_model, write_results};
+use super::run_row::run_row;
 use super::screen::Screen;
 use super::several::Shared;
 use super::status::{Outcome, Status};
 use super::stopping::{Clock, StopSignal};
+use super::usage::{Usage, gather_usage};
 use crate::admm::Workspace;
 use crate::backprop::network::{TrainingBlock, gradient};
 use crate::backprop::{Dropout, Layout, Optimizer, Rule};
@@ -31,6 +33,7 @@ use crate::linalg::{MatrixSum, Real, ScalarSum};
 use crate::model::ModelLayer;
 use crate::parallel::node_blocks::BlockSum;
 use crate::parallel::{agree, gather_to_root, wait_sum};
+use crate::timing::Phase;
 
 /// What several runs on the same data share: who holds which nodes, and this rank's features.
 #[derive(Debug)]
@@ -108,6 +111,7 @@ pub(super) struct BackpropRun<'a, T> {
 /// Reads this rank's nodes; every rank learns whether they can be used.
 pub(super) fn read_nodes<T: Real>(job: &Job<'_>) -> Result<Nodes<T>, TrainError> {
     let Job { settings, communicator, policy, problem, workers, .. } = *job;
+    let _augment = policy.clock().enter(Phase::Augment);
     let shares = NodeShares::new(problem, settings.block_nodes, communicator.size());
     let input = Input::read(settings, problem, &shares, communicator.rank(), workers);
     let input = agree(communicator, policy, "features", input, SetUpError::describe)?;
@@ -268,7 +272,8 @@ impl<T: Real> BackpropRun<'_, T> {
         iteration: u64,
         optimizer: Option<&mut Optimizer<T>>,
     ) -> Result<HistoryRow, TrainError> {
-        let Job { settings, communicator, problem, workers, .. } = self.job;
+        let Job { settings, communicator, policy, problem, workers, .. } = self.job;
+        let _gradient = policy.clock().enter(Phase::Gradient);
         let shares = &self.nodes.shares;
         self.slots.clear();
         self.slots.resize(self.slot(Slot::Decay) + SHARED_SLOTS, 0.0);
@@ -277,6 +282,8 @@ impl<T: Real> BackpropRun<'_, T> {
             self.slots[at] = settings.weight_decay / 2.0 * sum_squares(&self.parameters);
         }
         let nodes = shares.training.nodes();
+        let own_nodes: usize = self.nodes.input.training.iter().map(|(_, x)| x.nrows()).sum();
+        policy.clock().count(self.layout.gradient_operations(own_nodes));
         let dropout = Dropout { rate: settings.dropout, seed: settings.seed, iteration, nodes };
         let mut own = self.nodes.input.training.iter();
         let mut parts = Vec::with_capacity(self.sums.len());
@@ -321,7 +328,8 @@ impl<T: Real> BackpropRun<'_, T> {
 
     /// Scores of this rank's blocks, into their slots.
     fn evaluate(&mut self) {
-        let Job { settings, workers, .. } = self.job;
+        let Job { settings, policy, workers, .. } = self.job;
+        let _evaluate = policy.clock().enter(Phase::Evaluate);
         let NodeShares { training, evaluated, .. } = &self.nodes.shares;
         let network = (&self.layout, self.parameters.as_slice());
         let slots = &mut self.slots;
@@ -334,6 +342,7 @@ impl<T: Real> BackpropRun<'_, T> {
     /// Sums the slots over all ranks, completes the row and writes it.
     fn settle(&mut self, mut row: HistoryRow, due: bool) -> Result<Settled, TrainError> {
         let Job { communicator, policy, .. } = self.job;
+        let _reduce = policy.clock().enter(Phase::Reduce);
         let Requests { time_is_up, checkpoint_is_due, .. } = self.clock.requests();
         let flag = |is: bool| f64::from(u8::from(is));
         for (slot, value) in [
@@ -364,11 +373,13 @@ impl<T: Real> BackpropRun<'_, T> {
         if let Some(scores) = &scores {
             row.set_scores(scores, self.known);
         }
+        let writing = policy.clock().enter(Phase::Io);
         if let Some(folder) = &mut self.folder
             && let Err(error) = folder.add_row(&row)
         {
             self.output_failed.get_or_insert(error);
         }
+        drop(writing);
         if sums[self.slot(Slot::OutputFailed)] > 0.0 {
             let failed = self.output_failed.take().map_or(Ok(()), |error| Err(SetUpError::Output(error)));
             agree(communicator, policy, "output", failed, SetUpError::describe)?;
@@ -396,6 +407,7 @@ impl<T: Real> BackpropRun<'_, T> {
         let train_seconds = self.seconds_so_far();
         let evaluation = best.as_ref().map(|best| best.evaluation);
         let scores = last_scores.map(|last| last.scores);
+        let _io = policy.clock().enter(Phase::Io);
         let mut f1 = F1Summary::default();
         if !matches!(status, Status::Interrupted(_)) {
             let restored =
@@ -413,6 +425,8 @@ impl<T: Real> BackpropRun<'_, T> {
                 f1.best = self.f1()?;
             }
         }
+        let Usage { hosts, phases, memory } = gather_usage(communicator, policy)?;
+        let over_ranks = |phase| phases.get(&phase).map_or(0.0, |of| of.avg * communicator.size() as f64);
         let summary = Summary {
             objective: row.objective,
             f1,
@@ -420,9 +434,13 @@ impl<T: Real> BackpropRun<'_, T> {
             seconds: SecondsSummary {
                 total: self.seconds_before[0] + self.job.start.elapsed().as_secs_f64(),
                 train: train_seconds,
-                wait: self.seconds_waited()?,
-                ..SecondsSummary::default()
+                encode: over_ranks(Phase::Encode),
+                decode: over_ranks(Phase::Decode),
+                wait: self.seconds_before[1] + over_ranks(Phase::Wait),
             },
+            hosts,
+            memory,
+            phases,
             ..Summary::of_run(
                 status,
                 settings,
@@ -433,7 +451,8 @@ impl<T: Real> BackpropRun<'_, T> {
                 BestSummary::of(evaluation, self.known),
             )
         };
-        let written = write_summary(self.folder.as_ref(), self.output_failed.take(), &summary);
+        let row = run_row(&summary, problem, &settings.spelled_out(&problem.split));
+        let written = write_results(self.folder.as_ref(), self.output_failed.take(), &summary, &row);
         agree(communicator, policy, "summary", written, SetUpError::describe)?;
         if let (Some(folder), Some(0)) = (&self.folder, Status::code_of_ended(status.word())) {
             // The models are the better thing to have, and checkpoints are large.

@@ -8,7 +8,8 @@ use ndarray::Array1;
 use super::backprop_run::train_by_backprop;
 use super::error::{SetUpError, TrainError};
 use super::evaluate::EvaluatedNodes;
-use super::input::{self, EvaluatedInput};
+use super::feature_source::FeatureSource;
+use super::input::{self, EvaluatedInput, InputNodes};
 use super::output::{OutputError, OutputFolder};
 use super::problem::Problem;
 use super::reduction::Slots;
@@ -20,15 +21,17 @@ use super::stopping::{Clock, StopSignal};
 use crate::admm::Workspace;
 use crate::admm::deepen::{LayerWeights, random_first_weights};
 use crate::admm::penalties::WeightPenalty;
-use crate::dataset::DatasetFile;
-use crate::graph::{Augmentation, renormalised_adjacency};
+use crate::linalg::factor::lapack_core;
+use crate::linalg::product::arithmetic;
 use crate::linalg::{NodeBlocks, Real, Workers};
 use crate::parallel::exchange::Exchange;
+use crate::parallel::memory::peak_bytes;
 use crate::parallel::plan::{Plan, StageShape, plan, shards_of_stages};
 use crate::parallel::redistribute::{Holding, redistribute};
 use crate::parallel::shard_group::ShardGroup;
 use crate::parallel::{Communicator, WaitPolicy, agree, broadcast, gather_to_root, hosts};
-use crate::settings::{RawSettings, Settings};
+use crate::settings::{Method, RawSettings, Settings};
+use crate::timing::Phase;
 
 /// How a run writes, what it may replace, and what may stop it.
 pub struct RunOptions {
@@ -82,13 +85,17 @@ pub(super) fn train_one<T: Real>(
     let start = Instant::now();
     let policy = WaitPolicy::new().with_deadline(Duration::from_secs(settings.comm_timeout));
     crate::linalg::factor::use_one_lapack_thread();
+    let reading = policy.clock().enter(Phase::Read);
     let set_up = set_up(settings, communicator, &options);
+    drop(reading);
     let (problem, workers) = agree(communicator, &policy, "set-up", set_up, SetUpError::describe)?;
     let alike = handshake(settings, &problem, communicator, &policy)?;
     agree(communicator, &policy, "handshake", alike, SetUpError::describe)?;
     let mut screen = options.screen;
     let hosts = hosts(communicator, &policy)?;
+    let printing = policy.clock().enter(Phase::Io);
     screen.banner(communicator, &hosts, &problem, settings);
+    drop(printing);
     if let Some(rule) = settings.method.rule() {
         let job =
             Job { settings, communicator, policy: &policy, problem: &problem, workers: &workers, start };
@@ -121,10 +128,16 @@ fn handshake(
     communicator: &dyn Communicator,
     policy: &WaitPolicy,
 ) -> Result<Result<(), SetUpError>, TrainError> {
+    // Backpropagation factorises nothing.
+    let arithmetic = match settings.method {
+        Method::Admm => format!("{}, LAPACK for {}", arithmetic(), lapack_core()),
+        _ => arithmetic().to_owned(),
+    };
     let settings = format!("{:?}", settings.spelled_out(&problem.split));
     let version = env!("CARGO_PKG_VERSION");
     let own = [
         ("program", format!("{version}, state {RUN_STATE_VERSION}, {}", communicator.library())),
+        ("arithmetic", arithmetic),
         ("settings", settings),
         ("data set", format!("{} with checksum {}", problem.name, problem.checksum)),
     ];
@@ -176,6 +189,7 @@ impl Job<'_> {
         open: impl FnOnce(&RawSettings) -> Result<OutputFolder, OutputError>,
     ) -> Result<Option<OutputFolder>, TrainError> {
         let Job { settings, communicator, policy, problem, .. } = *self;
+        let _io = policy.clock().enter(Phase::Io);
         let folder = match communicator.rank() {
             0 => open(&settings.spelled_out(&problem.split)).map(Some).map_err(SetUpError::from),
             _ => Ok(None),
@@ -263,9 +277,9 @@ impl<'a, T: Real> Run<'a, T> {
     pub(super) fn seconds_so_far(&self) -> [f64; 4] {
         let mut seconds = self.seconds_before;
         seconds[0] += self.training.elapsed().as_secs_f64();
-        seconds[1] += self.exchange.seconds.encode;
-        seconds[2] += self.exchange.seconds.decode;
-        seconds[3] += self.policy.seconds_waited();
+        for (seconds, phase) in seconds[1..].iter_mut().zip([Phase::Encode, Phase::Decode, Phase::Wait]) {
+            *seconds += self.policy.clock().seconds(phase);
+        }
         seconds
     }
 
@@ -307,13 +321,35 @@ impl<'a, T: Real> Run<'a, T> {
         Slots { layers, shards: self.stage_shards }
     }
 
-    /// Layer 1 on the ranks of its shards, which alone read edges and features; every rank learns whether they can be used.
+    /// Layer 1 on the ranks of its shards, with the features of each one's nodes, which all ranks compute together.
     pub(super) fn first_layer(&mut self, shards: usize) -> Result<Option<LayerWeights<T>>, TrainError> {
-        let built = match self.communicator.rank() < shards {
-            true => self.build_input(shards).map(Some),
-            false => Ok(None),
+        let Self { settings, communicator, policy, .. } = *self;
+        let (rank, ranks) = (communicator.rank(), communicator.size());
+        let reading = policy.clock().enter(Phase::Read);
+        let features = FeatureSource::<T>::open(settings, self.problem, communicator, policy)?;
+        drop(reading);
+        let _augment = policy.clock().enter(Phase::Augment);
+        let from = InputNodes {
+            nodes: self.problem.evaluated_nodes(),
+            blocks: &self.blocks,
+            evaluated: &self.evaluated.blocks,
+            shards,
         };
-        Ok(agree(self.communicator, self.policy, "features", built, SetUpError::describe)?)
+        let holders = if rank < shards { shards } else { 1 };
+        let nodes = (0..holders).map(|shard| self.blocks.of_shard(shard, holders).1.nodes()).collect();
+        let group = ShardGroup::new(communicator, policy, if rank < shards { 0 } else { rank }, nodes);
+        let w0 =
+            (rank < shards).then(|| random_first_weights(settings.seed, settings.neurons, features.width()));
+        let with_dropout = settings.dropout > 0.0;
+        let built = input::build(&features, &from, &group, [rank, ranks], w0, with_dropout, &self.workers)?;
+        if let Some(bytes) = peak_bytes() {
+            log::info!("rank {rank}: at most {} MiB of memory so far, with its features", bytes >> 20);
+        }
+        let Some(built) = built else { return Ok(None) };
+        self.input = Some(built.evaluated);
+        self.column_scale = built.column_scale;
+        let b = Array1::zeros(settings.neurons);
+        Ok(Some(LayerWeights { index: 1, weights: built.weights, b }))
     }
 
     /// As [`Job::open_folder`].
@@ -334,7 +370,9 @@ impl<'a, T: Real> Run<'a, T> {
         // Locked first: another process may still be at it.
         self.open_folder(|_| OutputFolder::lock(&settings.output))?;
         let mut first = None;
+        let restoring = self.policy.clock().enter(Phase::Checkpoint);
         let restored = self.restore(&mut first)?;
+        drop(restoring);
         let lock = self.folder.take();
         let before = restored.as_ref().map(|state| state.iteration);
         self.open_folder(|used| match lock {
@@ -375,6 +413,7 @@ impl<'a, T: Real> Run<'a, T> {
                 Some(state) => self.iterations(state, &shape)?,
                 None => {
                     let old = before.as_ref().map(|(plan, stage, _)| Holding { plan, stage });
+                    let _stage = self.policy.clock().enter(Phase::Stage);
                     let shards = [old.map_or(plan.shards(), |old| old.plan.shards()), plan.shards()];
                     self.reshard_first_layer(&mut held, shards, &shape)?;
                     held = redistribute(self.communicator, self.policy, held, old, new, self.settings.seed)?;
@@ -392,40 +431,6 @@ impl<'a, T: Real> Run<'a, T> {
             before = Some((plan, shape, state));
         }
         unreachable!("settings hold at least one stage")
-    }
-
-    /// Layer 1 with the features of this rank's shard.
-    fn build_input(&mut self, shards: usize) -> Result<LayerWeights<T>, SetUpError> {
-        let settings = self.settings;
-        let file = DatasetFile::open_inspected(&settings.data, Some(&self.problem.checksum))?;
-        let adjacency = renormalised_adjacency::<T>(&file.adjacency()?);
-        let features = file.features()?;
-        let nodes = self.problem.evaluated_nodes();
-        let mean_square = (settings.dropout > 0.0).then(|| {
-            let trained = &nodes[..self.blocks.nodes()];
-            let trained =
-                Augmentation::new(&adjacency, &features, &settings.operators, settings.feature_norm, trained);
-            input::mean_column_square(&trained, &self.workers)
-        });
-        let augmentation =
-            Augmentation::new(&adjacency, &features, &settings.operators, settings.feature_norm, &nodes);
-        let w0 = random_first_weights(settings.seed, settings.neurons, augmentation.width());
-        let built = input::build(
-            &augmentation,
-            self.blocks.nodes(),
-            &self.blocks,
-            &self.evaluated.blocks,
-            w0,
-            mean_square,
-            &self.workers,
-        );
-        let shard = self.communicator.rank();
-        let (own, evaluated) =
-            (self.blocks.of_shard(shard, shards).0, self.evaluated.blocks.of_shard(shard, shards).0);
-        let built = built.of_shard(&self.blocks, own, evaluated);
-        self.input = Some(built.evaluated);
-        self.column_scale = built.column_scale;
-        Ok(LayerWeights { index: 1, weights: built.weights, b: Array1::zeros(settings.neurons) })
     }
 
     /// Regularisers of W_l: decay (and dropout) on the first and the last layer, decay or a proximal term on hidden ones.

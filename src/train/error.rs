@@ -27,6 +27,9 @@ pub enum TrainError {
     /// The results could not be written.
     #[error(transparent)]
     Output(#[from] OutputError),
+    /// The data set file can no longer be read.
+    #[error("{}", error_chain(.0))]
+    Data(#[from] DatasetError),
     /// No level set fits.
     #[error(transparent)]
     Levels(#[from] LevelError),
@@ -62,13 +65,7 @@ impl SetUpError {
     /// The exit code and the message, for the other ranks.
     pub(super) fn describe(&self) -> (u8, String) {
         let code = match self {
-            SetUpError::Data(error) => {
-                if error.is_usage() {
-                    2
-                } else {
-                    3
-                }
-            }
+            SetUpError::Data(error) => error.describe().0,
             SetUpError::Checkpoint(error) => error.exit_code(),
             SetUpError::Ranks(_)
             | SetUpError::Output(
@@ -90,6 +87,7 @@ impl TrainError {
     pub fn exit_code(&self) -> u8 {
         match self {
             TrainError::Joint(failure) => failure.exit_code(),
+            TrainError::Data(error) => error.describe().0,
             _ => 1,
         }
     }

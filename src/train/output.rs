@@ -1,5 +1,6 @@
 //! The folder of a run: history.csv, config.toml, summary.json and the models. Written by rank 0 alone.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, BufRead, Read, Write};
 use std::path::{Path, PathBuf};
@@ -10,14 +11,16 @@ use thiserror::Error;
 use super::checkpoint::{CheckpointFolder, remove_all, remove_leftovers};
 use super::evaluate::Scores;
 use super::f1::F1;
+use super::usage::{MemorySummary, PhaseSummary};
 use crate::parallel::local_host_name;
 use crate::settings::RawSettings;
 use crate::storage::open_regular;
+use crate::timing::Phase;
 
 /// The files of a run that an earlier one may have left, in the order in which they are removed: a process that is killed
 /// meanwhile must leave no run to go on with, and none that says that it has finished.
-pub(super) const FILES: [&str; 5] =
-    ["config.toml", "summary.json", "history.csv", "model-last.h5", "model.h5"];
+pub(super) const FILES: [&str; 6] =
+    ["config.toml", "summary.json", "run.csv", "history.csv", "model-last.h5", "model.h5"];
 
 /// Far above what the summaries of a thousand runs take.
 pub(super) const LARGEST_SUMMARY: u64 = 64 << 20;
@@ -122,9 +125,9 @@ pub struct SecondsSummary {
     pub total: f64,
     /// Iterations and evaluations.
     pub train: f64,
-    /// Writing messages of p and q, summed over ranks.
+    /// Writing messages, summed over ranks.
     pub encode: f64,
-    /// Reading messages of p and q, summed over ranks.
+    /// Reading messages, summed over ranks.
     pub decode: f64,
     /// Waiting for other ranks, summed over ranks.
     pub wait: f64,
@@ -179,6 +182,15 @@ pub struct Summary {
     pub bytes: BytesSummary,
     /// Wall time.
     pub seconds: SecondsSummary,
+    /// Machines.
+    #[serde(default)]
+    pub hosts: usize,
+    /// Peak memory of this part of the run.
+    #[serde(default)]
+    pub memory: MemorySummary,
+    /// Time by phase, of this part of the run.
+    #[serde(default)]
+    pub phases: BTreeMap<Phase, PhaseSummary>,
 }
 
 /// JSON has no NaN and no infinity: they are written as null.
@@ -387,7 +399,7 @@ impl OutputFolder {
         remove_leftovers(&self.path);
         self.write_config(settings)?;
         // Results of a run that has not ended are stale; and links to elsewhere must not be written through.
-        let results = ["summary.json", "model-last.h5", "model.h5"].map(|file| self.file(file));
+        let results = ["summary.json", "run.csv", "model-last.h5", "model.h5"].map(|file| self.file(file));
         for result in results.into_iter().filter(|file| file.symlink_metadata().is_ok()) {
             fs::remove_file(&result).map_err(|source| write_error(&result, source))?;
         }
@@ -496,6 +508,23 @@ impl OutputFolder {
             source: io::Error::other(e),
         })?;
         self.write_whole("summary.json", format!("{text}\n").as_bytes())
+    }
+
+    /// Writes run.csv: these names and values.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn write_run_row(&self, columns: &[(String, String)]) -> Result<(), OutputError> {
+        let mut writer = csv::Writer::from_writer(Vec::new());
+        let rows = [
+            columns.iter().map(|(name, _)| name).collect::<Vec<_>>(),
+            columns.iter().map(|(_, value)| value).collect(),
+        ];
+        let written = rows.iter().try_for_each(|row| writer.write_record(row)).map_err(io::Error::other);
+        let bytes =
+            written.and_then(|()| writer.into_inner().map_err(|error| io::Error::other(error.to_string())));
+        let bytes = bytes.map_err(|source| write_error(&self.file("run.csv"), source))?;
+        self.write_whole("run.csv", &bytes)
     }
 
     /// Writes a file under a temporary name, syncs it and renames it, so that it is never seen half written.

@@ -12,8 +12,10 @@ use super::output::{
     Summary, ratio,
 };
 use super::problem::Problem;
+use super::run_row::run_row;
 use super::state::RunState;
 use super::status::{Outcome, Status};
+use super::usage::{Usage, gather_usage};
 use crate::admm::Layer;
 use crate::admm::iteration::RankState;
 use crate::linalg::Real;
@@ -21,6 +23,7 @@ use crate::model::{Model, ModelError, ModelLayer, Provenance};
 use crate::parallel::redistribute::{Holding, gather_layer};
 use crate::parallel::{agree, gather_to_root, wait_sum};
 use crate::settings::Settings;
+use crate::timing::Phase;
 
 impl<T: Real> Run<'_, T> {
     /// Writes the models and the summary.
@@ -31,6 +34,7 @@ impl<T: Real> Run<'_, T> {
         holding: Holding<'_>,
     ) -> Result<Outcome, TrainError> {
         let seconds = self.seconds_so_far();
+        let _io = self.policy.clock().enter(Phase::Io);
         if let Status::Interrupted(_) = status {
             let best = state.best.best().map(|(best, _)| *best);
             return self.conclude(status, &state, best, F1Summary::default(), seconds);
@@ -71,7 +75,8 @@ impl<T: Real> Run<'_, T> {
         seconds: [f64; 4],
     ) -> Result<Outcome, TrainError> {
         let summary = self.summary(status, state, best, f1, seconds)?;
-        let written = write_summary(self.folder.as_ref(), self.output_failed.take(), &summary);
+        let row = run_row(&summary, self.problem, &self.settings.spelled_out(&self.problem.split));
+        let written = write_results(self.folder.as_ref(), self.output_failed.take(), &summary, &row);
         agree(self.communicator, self.policy, "summary", written, SetUpError::describe)?;
         self.screen.footer(status, &summary, &self.settings.output);
         Ok(Outcome { status, summary })
@@ -97,6 +102,7 @@ impl<T: Real> Run<'_, T> {
     }
 
     fn f1_of(&mut self, network: &RankState<T>) -> Result<F1, TrainError> {
+        let _evaluate = self.policy.clock().enter(Phase::Evaluate);
         let mut counts = ClassCounts::new(self.problem.classes);
         let pass = self.pass();
         let nodes = pass.nodes;
@@ -172,6 +178,7 @@ impl<T: Real> Run<'_, T> {
                 *sum += f64::from_le_bytes(*bytes);
             }
         }
+        let Usage { hosts, phases, memory } = gather_usage(self.communicator, self.policy)?;
         let (row, traffic) = match &state.last {
             Some((row, reduced)) => (*row, reduced.traffic),
             None => (HistoryRow::default(), Default::default()),
@@ -197,6 +204,9 @@ impl<T: Real> Run<'_, T> {
                 decode: spent[1],
                 wait: spent[2],
             },
+            hosts,
+            memory,
+            phases,
             ..Summary::of_run(
                 status,
                 self.settings,
@@ -210,16 +220,18 @@ impl<T: Real> Run<'_, T> {
     }
 }
 
-/// Writes the summary, which says that everything else is there: not where a row of the history is missing, the last one
+/// Writes the summary and the row of the run, which say that everything else is there: not where a row of the history is missing, the last one
 /// included, of which no iteration after it could tell.
-pub(super) fn write_summary(
+pub(super) fn write_results(
     folder: Option<&OutputFolder>,
     output_failed: Option<OutputError>,
     summary: &Summary,
+    row: &[(String, String)],
 ) -> Result<(), SetUpError> {
     let Some(folder) = folder else { return Ok(()) };
     output_failed.map_or(Ok(()), Err)?;
     folder.sync_history()?;
+    folder.write_run_row(row)?;
     Ok(folder.write_summary(summary)?)
 }
 

@@ -112,15 +112,15 @@ impl SeveralSummary {
     }
 }
 
-/// Makes the folder above those of the runs, given the split in use.
-type OpenAbove = Box<dyn FnOnce(&str) -> Result<OutputFolder, OutputError>>;
+/// Makes a folder, given the split in use.
+type OpenFolder = Box<dyn FnOnce(&str) -> Result<OutputFolder, OutputError>>;
 
 /// What the runs of one command share.
 pub(super) struct Shared<T> {
     /// What one run by backpropagation leaves to the next on the same data.
     pub nodes: Option<Nodes<T>>,
-    /// What is still to be done for the folder above.
-    to_open: Option<OpenAbove>,
+    /// Makes the folder above those of the runs, given the split in use.
+    to_open: Option<OpenFolder>,
     /// That folder, on rank 0 and with several runs.
     above: Option<OutputFolder>,
 }

@@ -12,6 +12,7 @@ use super::schedule::Schedule;
 use super::stage;
 use super::state::{PendingRow, RunState};
 use super::status::Status;
+use crate::admm::cost::LayerShape;
 use crate::admm::deepen::LayerWeights;
 use crate::admm::iteration::{self, LayerReport, RankState, Rules, iterate};
 use crate::admm::p_quantized::QuantizedP;
@@ -22,6 +23,7 @@ use crate::linalg::elements::larger;
 use crate::parallel::plan::{Plan, StageShape};
 use crate::parallel::{WaitPolicy, agree, wait_sum};
 use crate::quantize::{LevelError, LevelSet, PowerRange};
+use crate::timing::Phase;
 
 /// What an iteration that was settled means for the run.
 #[derive(Default)]
@@ -42,6 +44,7 @@ impl<'a, T: Real> Run<'a, T> {
         shape: &StageShape,
         before: Option<&RunState<T>>,
     ) -> Result<(Status, RunState<T>), TrainError> {
+        let starting = self.policy.clock().enter(Phase::Stage);
         self.join_group(plan);
         let network = self.empty_network(held, plan, shape);
         let schedule = Schedule::new(self.settings, number == 1);
@@ -49,6 +52,7 @@ impl<'a, T: Real> Run<'a, T> {
         let (below, above) = self.neighbours(plan, shape.layers);
         self.exchange.begin_stage(below, above, state.iteration);
         self.start_forward(&mut state, shape)?;
+        drop(starting);
         self.iterations(state, shape)
     }
 
@@ -87,6 +91,7 @@ impl<'a, T: Real> Run<'a, T> {
     ) -> Result<(Status, RunState<T>), TrainError> {
         // A rank without layers waits out the stage, and leaves the processor to the others.
         let idle = WaitPolicy::new().with_deadline(Duration::from_secs(self.settings.comm_timeout)).patient();
+        let idle = idle.with_clock_of(self.policy);
         let policy = if state.network.layers.is_empty() { &idle } else { self.policy };
         let mut reports = Vec::new();
         let mut status = None;
@@ -101,7 +106,7 @@ impl<'a, T: Real> Run<'a, T> {
             state.previous = Some(rules.penalties);
             // The iteration before is settled only now: its sums travelled while this one ran.
             let settled = self.settle(&mut state, shape, policy)?;
-            let requests = self.clock.granted(settled.requests);
+            let requests = self.clock.grant(settled.requests);
             status = settled.status;
             let is_last = status.is_some() || state.stage_iteration == self.settings.iterations;
             let due = is_last || state.stage_iteration.is_multiple_of(self.settings.evaluate_every);
@@ -146,7 +151,8 @@ impl<'a, T: Real> Run<'a, T> {
         exchange.borrow_mut().expect_activations::<T>(
             state.boundaries.first().iter().flat_map(|b| b.blocks.iter().map(|block| block.p.dim())),
         )?;
-        let mut team = Team { workers: &self.workers, shards: &self.group, workspace: &mut self.workspace };
+        let mut team =
+            Team { workers: &self.workers, shards: &self.group, workspace: &mut self.workspace, clock: None };
         stage::forward(
             state,
             &mut team,
@@ -180,7 +186,8 @@ impl<'a, T: Real> Run<'a, T> {
         run.p_ranges = peaks.chunks(shards).map(|of| PowerRange::holding(largest(of))).collect();
         run.q_ranges = run.p_ranges.clone();
         let (p_levels, q_levels) = self.level_sets(run)?;
-        let mut team = Team { workers: &self.workers, shards: &self.group, workspace: &mut self.workspace };
+        let mut team =
+            Team { workers: &self.workers, shards: &self.group, workspace: &mut self.workspace, clock: None };
         stage::round_start(&mut run.network, p_levels.as_deref(), q_levels.as_deref(), &mut team);
         Ok(())
     }
@@ -233,7 +240,12 @@ impl<'a, T: Real> Run<'a, T> {
             below,
             above,
         )?;
-        let mut team = Team { workers: &self.workers, shards: &self.group, workspace: &mut self.workspace };
+        let mut team = Team {
+            workers: &self.workers,
+            shards: &self.group,
+            workspace: &mut self.workspace,
+            clock: Some(self.policy.clock()),
+        };
         iterate(state, rules, &mut self.exchange, &mut team, reports)?;
         Ok(self.group.outcome()?)
     }
@@ -249,10 +261,17 @@ impl<'a, T: Real> Run<'a, T> {
     ) -> Result<PendingRow, TrainError> {
         let mut scores = None;
         if due {
+            let clock = self.policy.clock();
+            let _evaluate = clock.enter(Phase::Evaluate);
+            let nodes = self.blocks.nodes();
+            let evaluated = self.own_blocks(&self.evaluated.blocks).1.nodes();
+            let layers = state.network.layers.iter();
+            clock.count(layers.map(|layer| LayerShape::of(layer, nodes).forward(evaluated)).sum());
             state.best.propose(&state.network);
             scores = self.pass().evaluate(&state.network)?;
             self.group.outcome()?;
         }
+        let _reduce = self.policy.clock().enter(Phase::Reduce);
         let stops = usize::from((self.stop)(state.iteration));
         let own = Contribution {
             scores,
@@ -286,6 +305,7 @@ impl<'a, T: Real> Run<'a, T> {
         let Some(PendingRow { sums, stage_iteration, mut row, penalties }) = state.pending.take() else {
             return Ok(Settled::default());
         };
+        let _reduce = self.policy.clock().enter(Phase::Reduce);
         let sums = wait_sum(self.communicator, sums, policy)?;
         let reduced = self.slots_of(shape.layers).take_apart(&sums);
         self.slots = sums;
@@ -318,6 +338,7 @@ impl<'a, T: Real> Run<'a, T> {
         }
         let elements = (shape.layers - 1) as f64 * shape.neurons as f64 * nodes;
         let converged = state.schedule.observe(&totals, totals.local_loss, elements.sqrt(), penalties.rho);
+        let writing = self.policy.clock().enter(Phase::Io);
         if let Some(folder) = &mut self.folder
             && let Err(error) = folder.add_row(&row)
         {
@@ -325,6 +346,7 @@ impl<'a, T: Real> Run<'a, T> {
         }
         let last = stage_iteration == self.settings.iterations;
         self.screen.row(&row, stage_iteration, self.settings.iterations, last);
+        drop(writing);
         let status = match reduced.not_finite {
             Some((layer, variable)) => Some(Status::Diverged { layer, variable, iteration: row.iteration }),
             None if converged => Some(Status::Converged),
@@ -360,7 +382,8 @@ impl<'a, T: Real> Run<'a, T> {
             let mut rules = self.rules(state, penalties)?;
             rules.iteration += 1;
             let below = &mut state.network.boundaries[0];
-            iteration::receive_q(below, &rules, &mut self.exchange, &self.workers, 1.0)?;
+            let team = Team::of_one_shard(&mut self.workspace, &self.workers).timed_by(self.policy.clock());
+            iteration::receive_q(below, &rules, &mut self.exchange, &team, 1.0)?;
             state.network.below_is_current = true;
         }
         Ok(())

@@ -76,7 +76,7 @@ impl Clock {
     }
 
     /// What is to be granted after an iteration: what was asked for in the one before, in whichever stage that was.
-    pub fn granted(&mut self, settled: Requests) -> Requests {
+    pub fn grant(&mut self, settled: Requests) -> Requests {
         let left_over = std::mem::take(&mut self.left_over);
         Requests {
             stops: settled.stops + left_over.stops,

@@ -8,6 +8,7 @@ use super::part::Part;
 use super::sealed::{self, Exact, PartEntry};
 use crate::linalg::Real;
 use crate::parallel::{Completed, Pending, agree, gather_to_root, wait_sum};
+use crate::timing::Phase;
 use crate::train::driver::Run;
 use crate::train::error::{SetUpError, TrainError};
 use crate::train::reduction::without_requests;
@@ -32,6 +33,7 @@ impl<T: Real> Run<'_, T> {
         state: &mut RunState<T>,
         layers: usize,
     ) -> Result<(), TrainError> {
+        let _checkpoint = self.policy.clock().enter(Phase::Checkpoint);
         self.receive_last_q(state)?;
         self.exchange.finish_sends()?;
         let Some(row) = &mut state.pending else { return Ok(()) };
