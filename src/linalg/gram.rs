@@ -88,8 +88,8 @@ mod tests {
             };
             let out = of(1);
             assert!(out == of(3));
-            let expected = blocks.iter().fold(Array2::zeros((n, n)), |sum, a| sum + a.t().dot(a));
-            assert!(out.iter().zip(&expected).all(|(a, b)| f64::abs(a - b) < 1e-11));
+            let expected = blocks.iter().fold(Array2::<f64>::zeros((n, n)), |sum, a| sum + a.t().dot(a));
+            assert!(out.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-11));
             assert!(out.indexed_iter().all(|((i, j), &x)| (i / STRIP == j / STRIP) || x == out[[j, i]]));
         }
     }
