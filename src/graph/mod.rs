@@ -6,4 +6,4 @@ pub mod operators;
 
 pub use augment::{Augmentation, FeatureBlock};
 pub use normalise::{RenormalisedAdjacency, renormalised_adjacency};
-pub use operators::{FeatureNorm, Operator, Operators};
+pub use operators::{FeatureNorm, Operator, OperatorError, Operators};

@@ -332,6 +332,7 @@ impl<T: Real> BackpropRun<'_, T> {
                 row.iteration,
                 Accuracy::of(scores, self.known),
                 BestSummary::of(best, self.known),
+                self.job.tried,
             )
         };
         let written = self.folder.as_ref().map_or(Ok(()), |folder| folder.write_summary(&summary));

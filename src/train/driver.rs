@@ -9,6 +9,7 @@ use super::backprop_run::{Nodes, read_nodes, train_by_backprop};
 use super::error::{SetUpError, TrainError};
 use super::evaluate::EvaluatedNodes;
 use super::input::{self, EvaluatedInput};
+use super::operator_search::{Search, Trial};
 use super::output::{OutputError, OutputFolder};
 use super::problem::Problem;
 use super::reduction::Slots;
@@ -88,9 +89,24 @@ pub(super) fn train_one<T: Real>(
     let mut screen = options.screen;
     let hosts = hosts(communicator, &policy)?;
     screen.banner(communicator, &hosts, &problem, settings);
+    let searched;
+    let (settings, tried): (&Settings, &[Trial]) = if settings.auto_operators {
+        let search = Search { settings, communicator, policy: &policy, problem: &problem };
+        searched = search.choose::<T>(&mut screen)?;
+        (&searched.0, &searched.1)
+    } else {
+        (settings, &[])
+    };
     if let Some(rule) = settings.method.rule() {
-        let job =
-            Job { settings, communicator, policy: &policy, problem: &problem, workers: &workers, start };
+        let job = Job {
+            settings,
+            communicator,
+            policy: &policy,
+            problem: &problem,
+            workers: &workers,
+            start,
+            tried,
+        };
         let nodes = match nodes {
             Some(nodes) => nodes,
             None => nodes.insert(read_nodes(&job)?),
@@ -98,6 +114,7 @@ pub(super) fn train_one<T: Real>(
         return train_by_backprop(job, rule, nodes, RunOptions { screen, ..options });
     }
     let mut run = Run::<T>::new(settings, communicator, &policy, &problem, workers, screen, start);
+    run.tried = tried;
     run.stop = options.stop;
     if let Some(since) = options.since {
         run.clock = Clock::new(settings, since, communicator.rank());
@@ -166,6 +183,8 @@ pub(super) struct Job<'a> {
     pub problem: &'a Problem,
     pub workers: &'a Workers,
     pub start: Instant,
+    /// What `--operators auto` tried.
+    pub tried: &'a [Trial],
 }
 
 impl Job<'_> {
@@ -215,10 +234,12 @@ pub(super) struct Run<'a, T> {
     pub seconds_before: [f64; 4],
     pub start: Instant,
     pub training: Instant,
+    /// What `--operators auto` tried.
+    pub tried: &'a [Trial],
 }
 impl<'a, T: Real> Run<'a, T> {
     #[allow(clippy::too_many_arguments)]
-    fn new(
+    pub(super) fn new(
         settings: &'a Settings,
         communicator: &'a dyn Communicator,
         policy: &'a WaitPolicy,
@@ -255,6 +276,7 @@ impl<'a, T: Real> Run<'a, T> {
             seconds_before: [0.0; 4],
             start,
             training: start,
+            tried: &[],
         }
     }
 

@@ -6,11 +6,13 @@ use super::checkpoint::CheckpointError;
 use super::output::OutputError;
 use crate::dataset::DatasetError;
 use crate::error_chain;
+use crate::graph::OperatorError;
 use crate::model::ModelError;
 use crate::parallel::exchange::ExchangeError;
 use crate::parallel::plan::PlanError;
 use crate::parallel::{CommError, JointFailure};
 use crate::quantize::LevelError;
+use crate::settings::SettingsError;
 
 /// A run that gave no result.
 #[derive(Debug, Error)]
@@ -48,6 +50,20 @@ pub(super) enum SetUpError {
          --split"
     )]
     NothingToStopBy { split: String },
+    #[error(
+        "--operators auto needs validation nodes of known class, and split {split} has none: name the operators, such as \
+         0,1,2,3, or choose another --split"
+    )]
+    NothingToChooseBy { split: String },
+    #[error(transparent)]
+    Operators(#[from] OperatorError),
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    #[error(
+        "--operators auto: none of its candidates gave finite numbers; look at the features with 'pdadmm-g dataset check', \
+         or name the operators"
+    )]
+    NoCandidate,
     #[error("cannot start {threads} threads: {source}")]
     Threads { threads: usize, source: rayon::ThreadPoolBuildError },
     #[error("{}", error_chain(.0))]
@@ -69,12 +85,16 @@ impl SetUpError {
                     3
                 }
             }
+            SetUpError::NoCandidate => 4,
             SetUpError::Checkpoint(error) => error.exit_code(),
             SetUpError::Ranks(_)
             | SetUpError::Output(
                 OutputError::Occupied { .. } | OutputError::NotAFolder { .. } | OutputError::InUse { .. },
             )
             | SetUpError::NothingToStopBy { .. }
+            | SetUpError::NothingToChooseBy { .. }
+            | SetUpError::Operators(_)
+            | SetUpError::Settings(_)
             | SetUpError::Disagreement { .. } => 2,
             SetUpError::Output(_)
             | SetUpError::Threads { .. }

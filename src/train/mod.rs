@@ -9,6 +9,7 @@ mod error;
 pub mod evaluate;
 pub mod f1;
 pub mod input;
+pub mod operator_search;
 pub mod output;
 mod patience;
 mod problem;
