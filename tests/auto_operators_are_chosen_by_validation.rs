@@ -96,8 +96,11 @@ fn the_first_of_several_runs_chooses_for_all() {
 fn without_validation_nodes_there_is_nothing_to_choose_by() {
     let scratch = tempfile::tempdir().unwrap();
     let folder = scratch.path();
-    let data = GenerateSettings { val_nodes: Some(0), ..GenerateSettings::new(300, 12, 3) };
-    generate(&data).unwrap().write(folder.join("graph.h5"), false).unwrap();
+    let mut data = generate(&GenerateSettings::new(300, 12, 3)).unwrap();
+    for split in data.splits.values() {
+        split.val.iter().for_each(|&node| data.labels[node] = -1);
+    }
+    data.write(folder.join("graph.h5"), false).unwrap();
     let settings = raw(folder, "run").check().unwrap();
     let errors = ThreadCommunicator::run(2, |communicator| {
         train::<f32>(&settings, communicator, RunOptions::default()).unwrap_err()

@@ -12,7 +12,6 @@ use super::problem::Problem;
 use super::screen::Screen;
 use crate::graph::{FeatureNorm, Operators};
 use crate::linalg::{Real, Workers};
-use crate::parallel::plan::shards_of_stages;
 use crate::parallel::redistribute::{Holding, redistribute};
 use crate::parallel::{Communicator, WaitPolicy, agree};
 use crate::settings::{Method, RawSettings, Settings};
@@ -128,9 +127,9 @@ impl Search<'_> {
         let (screen, start) = (Screen::silent(), Instant::now());
         let mut run = Run::<T>::new(&settings, communicator, policy, problem, workers, screen, start);
         let shape = run.shape(LAYERS);
-        let shards = shards_of_stages(&[shape], communicator.size(), settings.shards, run.blocks.count());
-        run.shards = self.agree(shards.map_err(SetUpError::from))?;
-        let shards = run.shards.first().copied().unwrap_or(1);
+        // Two layers for a moment: up to two ranks work, whatever the run itself will share.
+        let shards = 1;
+        run.shards = vec![shards];
         let held = run.first_layer(shards)?.into_iter().collect();
         let plan = run.plan(&shape, shards);
         let new = Holding { plan: &plan, stage: &shape };
@@ -155,12 +154,8 @@ fn shallow(with: &Settings) -> Result<Settings, SetUpError> {
         precision: Some(with.precision),
         ..RawSettings::default()
     };
-    let defaults = Settings {
-        operators: with.operators.clone(),
-        feature_norm: with.feature_norm,
-        shards: with.shards,
-        ..defaults.check()?
-    };
+    let defaults =
+        Settings { operators: with.operators.clone(), feature_norm: with.feature_norm, ..defaults.check()? };
     Ok(match with.method {
         Method::Admm => Settings {
             mu: with.mu,
