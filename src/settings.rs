@@ -1,12 +1,14 @@
 //! The settings of a training run: raw ones from flags and a TOML file, then checked ones.
 
 mod method;
+mod operator_choice;
 mod resumed;
 mod times;
 
 use std::path::{Path, PathBuf};
 
 pub use method::Method;
+pub use operator_choice::OperatorChoice;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -91,9 +93,10 @@ pub struct RawSettings {
     /// Split of the nodes [default: public, else random_0, else random, else the only one]
     #[arg(long, value_name = "NAME", help_heading = "Data")]
     pub split: Option<String>,
-    /// Operators Ψ: hops (0,1,2,3), mean:K, ppr:ALPHA:TERMS, heat:T:TERMS [default: 0,1,2,3]
-    #[arg(long, value_name = "LIST", help_heading = "Data")]
-    pub operators: Option<Operators>,
+    /// Operators Ψ: hops (0,1,2,3), mean:K, ppr:ALPHA:TERMS, heat:T:TERMS; or auto, to have them and the scaling of
+    /// features chosen by validation accuracy in short runs [default: 0,1,2,3]
+    #[arg(long, value_name = "LIST|auto", help_heading = "Data")]
+    pub operators: Option<OperatorChoice>,
     /// Scaling of the raw features [default: none]
     #[arg(long, value_enum, help_heading = "Data")]
     pub feature_norm: Option<FeatureNorm>,
@@ -222,6 +225,8 @@ pub struct Settings {
     pub output: PathBuf,
     /// Split by name; `None`: the default one.
     pub split: Option<String>,
+    /// Whether Ψ and the scaling of the raw features are still to be chosen; the two below then stand for nothing.
+    pub auto_operators: bool,
     /// Ψ.
     pub operators: Operators,
     /// Scaling of the raw features.
@@ -529,6 +534,17 @@ impl RawSettings {
                 "--wire {wire} has nothing to act on with --quantize pq: both p and q travel as level indices"
             )));
         }
+        let (auto_operators, operators) = match self.operators {
+            Some(OperatorChoice::Auto) => (true, Operators::default()),
+            Some(OperatorChoice::Given(operators)) => (false, operators),
+            None => (false, Operators::default()),
+        };
+        if auto_operators && self.feature_norm.is_some() {
+            return Err(SettingsError::Contradiction(
+                "--operators auto chooses the scaling of features too: leave --feature-norm out, or name the operators"
+                    .into(),
+            ));
+        }
         let settings = Settings {
             data: self.data.ok_or(SettingsError::Missing("data"))?,
             output: self
@@ -536,7 +552,8 @@ impl RawSettings {
                 .filter(|path| !path.as_os_str().is_empty())
                 .ok_or(SettingsError::Missing("output"))?,
             split: self.split,
-            operators: self.operators.unwrap_or_default(),
+            auto_operators,
+            operators,
             feature_norm: self.feature_norm.unwrap_or(FeatureNorm::None),
             layers,
             neurons: whole("neurons", self.neurons.unwrap_or(100), 1, MOST_NEURONS)?,
@@ -630,8 +647,11 @@ impl Settings {
             data: Some(self.data.clone()),
             output: Some(self.output.clone()),
             split: Some(split.to_owned()),
-            operators: Some(self.operators.clone()),
-            feature_norm: Some(self.feature_norm),
+            operators: Some(match self.auto_operators {
+                true => OperatorChoice::Auto,
+                false => OperatorChoice::Given(self.operators.clone()),
+            }),
+            feature_norm: (!self.auto_operators).then_some(self.feature_norm),
             layers: Some(self.layers),
             neurons: Some(self.neurons),
             stages: is_admm.then(|| self.stages.clone()),

@@ -9,5 +9,5 @@ pub mod scale;
 pub use augment::{Augmentation, FeatureBlock, column_block};
 pub use local_nodes::LocalNodes;
 pub use normalise::{RenormalisedAdjacency, inverse_root_degrees, renormalised_adjacency, renormalised_rows};
-pub use operators::{FeatureNorm, Operator, Operators};
+pub use operators::{FeatureNorm, Operator, OperatorError, Operators};
 pub use scale::Scale;

@@ -154,4 +154,31 @@ mod tests {
         assert!((&y - &expected).iter().all(|d: &f64| d.abs() < 1e-15), "{y}");
         assert_eq!(tilde.neighbours(1), [0, 1, 2]);
     }
+
+    fn dense(a: &SparseMatrix) -> Array2<f64> {
+        let n = a.rows();
+        let mut y = Array2::zeros((n, n));
+        renormalised_adjacency::<f64>(a).apply(&Array2::eye(n), &vec![true; n], &mut y, &Workers::one());
+        y
+    }
+
+    #[test]
+    fn directed_and_weighted_edges() {
+        // 0 → 1 of weight 3, 1 → 2 of weight 8; node 2 points to none: degrees with the own loop 4, 9, 1.
+        let a = SparseMatrix::new((3, 3), vec![0, 1, 2, 2], vec![1, 2], vec![3.0f32, 8.0]);
+        let expected =
+            ndarray::array![[1.0 / 4.0, 3.0 / 6.0, 0.0], [0.0, 1.0 / 9.0, 8.0 / 3.0], [0.0, 0.0, 1.0]];
+        let y = dense(&a);
+        assert!((&y - &expected).iter().all(|d: &f64| d.abs() < 1e-15), "{y}");
+    }
+
+    #[test]
+    fn a_node_whose_weights_outweigh_its_own_loop_is_isolated() {
+        // Degrees with the own loop: −1, −1, 1: nobody hears nodes 0 and 1, and they hear only themselves.
+        let a = SparseMatrix::new((3, 3), vec![0, 1, 2, 2], vec![1, 0], vec![-2.0f32, -2.0]);
+        assert_eq!(dense(&a), Array2::<f64>::eye(3));
+        // A weight of 0 is no edge, and keeps a node's own features.
+        let a = SparseMatrix::new((2, 2), vec![0, 1, 2], vec![1, 0], vec![0.0f32; 2]);
+        assert_eq!(dense(&a), Array2::<f64>::eye(2));
+    }
 }

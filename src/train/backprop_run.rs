@@ -449,6 +449,7 @@ impl<T: Real> BackpropRun<'_, T> {
                 iteration,
                 Accuracy::of(scores, self.known),
                 BestSummary::of(evaluation, self.known),
+                self.job.tried,
             )
         };
         let row = run_row(&summary, problem, &settings.spelled_out(&problem.split));

@@ -12,6 +12,7 @@ use super::evaluate::EvaluatedNodes;
 use super::feature_source::FeatureSource;
 use super::input::{self, EvaluatedInput, InputNodes};
 use super::memory::RunShape;
+use super::operator_search::{Search, Trial};
 use super::output::{OutputError, OutputFolder};
 use super::problem::Problem;
 use super::reduction::Slots;
@@ -98,15 +99,31 @@ pub(super) fn train_one<T: Real>(
     let printing = policy.clock().enter(Phase::Io);
     screen.banner(communicator, &hosts, &problem, settings);
     drop(printing);
+    let searched;
+    let (settings, tried): (&Settings, &[Trial]) = if settings.auto_operators {
+        let search = Search { settings, communicator, policy: &policy, problem: &problem };
+        searched = search.choose::<T>(&mut screen)?;
+        (&searched.0, &searched.1)
+    } else {
+        (settings, &[])
+    };
     if let Some(rule) = settings.method.rule() {
         let peaks = backprop_peaks(settings, &problem, communicator.size());
         let admitted = admit(communicator, &hosts, &peaks);
         agree(communicator, &policy, "memory", admitted, SetUpError::describe)?;
-        let job =
-            Job { settings, communicator, policy: &policy, problem: &problem, workers: &workers, start };
+        let job = Job {
+            settings,
+            communicator,
+            policy: &policy,
+            problem: &problem,
+            workers: &workers,
+            start,
+            tried,
+        };
         return train_by_backprop(job, rule, RunOptions { screen, ..options }, shared);
     }
     let mut run = Run::<T>::new(settings, communicator, &policy, &problem, workers, screen, start);
+    run.tried = tried;
     run.stop = options.stop;
     if let Some(since) = options.since {
         run.clock = Clock::new(settings, since, communicator.rank());
@@ -188,6 +205,8 @@ pub(super) struct Job<'a> {
     pub problem: &'a Problem,
     pub workers: &'a Workers,
     pub start: Instant,
+    /// What `--operators auto` tried.
+    pub tried: &'a [Trial],
 }
 
 impl Job<'_> {
@@ -239,10 +258,12 @@ pub(super) struct Run<'a, T> {
     pub seconds_before: [f64; 4],
     pub start: Instant,
     pub training: Instant,
+    /// What `--operators auto` tried.
+    pub tried: &'a [Trial],
 }
 impl<'a, T: Real> Run<'a, T> {
     #[allow(clippy::too_many_arguments)]
-    fn new(
+    pub(super) fn new(
         settings: &'a Settings,
         communicator: &'a dyn Communicator,
         policy: &'a WaitPolicy,
@@ -279,6 +300,7 @@ impl<'a, T: Real> Run<'a, T> {
             seconds_before: [0.0; 4],
             start,
             training: start,
+            tried: &[],
         }
     }
 
@@ -367,7 +389,7 @@ impl<'a, T: Real> Run<'a, T> {
         open: impl FnOnce(&RawSettings) -> Result<OutputFolder, OutputError>,
     ) -> Result<(), TrainError> {
         let Run { settings, communicator, policy, problem, ref workers, start, .. } = *self;
-        let job = Job { settings, communicator, policy, problem, workers, start };
+        let job = Job { settings, communicator, policy, problem, workers, start, tried: &[] };
         let folder = job.open_folder(open)?;
         self.folder = folder;
         Ok(())

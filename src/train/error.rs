@@ -6,12 +6,14 @@ use super::checkpoint::CheckpointError;
 use super::output::OutputError;
 use crate::dataset::DatasetError;
 use crate::error_chain;
+use crate::graph::OperatorError;
 use crate::model::ModelError;
 use crate::parallel::exchange::ExchangeError;
 use crate::parallel::memory::in_words;
 use crate::parallel::plan::PlanError;
 use crate::parallel::{CommError, JointFailure};
 use crate::quantize::LevelError;
+use crate::settings::SettingsError;
 
 /// A run that gave no result.
 #[derive(Debug, Error)]
@@ -52,6 +54,20 @@ pub(super) enum SetUpError {
          --split"
     )]
     NothingToStopBy { split: String },
+    #[error(
+        "--operators auto needs validation nodes of known class, and split {split} has none: name the operators, such as \
+         0,1,2,3, or choose another --split"
+    )]
+    NothingToChooseBy { split: String },
+    #[error(transparent)]
+    Operators(#[from] OperatorError),
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    #[error(
+        "--operators auto: none of its candidates gave finite numbers; look at the features with 'pdadmm-g dataset check', \
+         or name the operators"
+    )]
+    NoCandidate,
     #[error("cannot start {threads} threads: {source}")]
     Threads { threads: usize, source: rayon::ThreadPoolBuildError },
     #[error(
@@ -73,6 +89,7 @@ impl SetUpError {
     pub(super) fn describe(&self) -> (u8, String) {
         let code = match self {
             SetUpError::Data(error) => error.describe().0,
+            SetUpError::NoCandidate => 4,
             SetUpError::Checkpoint(error) => error.exit_code(),
             SetUpError::Ranks(_)
             | SetUpError::Output(
@@ -80,6 +97,9 @@ impl SetUpError {
             )
             | SetUpError::NothingToStopBy { .. }
             | SetUpError::Memory { .. }
+            | SetUpError::NothingToChooseBy { .. }
+            | SetUpError::Operators(_)
+            | SetUpError::Settings(_)
             | SetUpError::Disagreement { .. } => 2,
             SetUpError::Output(_)
             | SetUpError::Threads { .. }

@@ -15,6 +15,7 @@ mod feature_source;
 pub mod forecast;
 pub mod input;
 pub mod memory;
+pub mod operator_search;
 pub mod output;
 mod patience;
 mod problem;

@@ -11,6 +11,7 @@ use thiserror::Error;
 use super::checkpoint::{CheckpointFolder, remove_all, remove_leftovers};
 use super::evaluate::Scores;
 use super::f1::F1;
+use super::operator_search::OperatorSummary;
 use super::usage::{MemorySummary, PhaseSummary};
 use crate::parallel::local_host_name;
 use crate::settings::RawSettings;
@@ -160,6 +161,9 @@ pub struct Summary {
     pub neurons: usize,
     /// The seed.
     pub seed: u64,
+    /// Ψ, the scaling of features, and how they were chosen.
+    #[serde(default)]
+    pub operators: OperatorSummary,
     /// Objective of the last iteration.
     #[serde(deserialize_with = "null_is_nan")]
     pub objective: f64,

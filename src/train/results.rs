@@ -7,6 +7,7 @@ use super::driver::Run;
 use super::error::{SetUpError, TrainError};
 use super::evaluate::{Scores, Snapshot};
 use super::f1::{ClassCounts, F1};
+use super::operator_search::{OperatorSummary, Trial};
 use super::output::{
     Accuracy, BestSummary, BytesSummary, F1Summary, HistoryRow, OutputError, OutputFolder, SecondsSummary,
     Summary, ratio,
@@ -215,6 +216,7 @@ impl<T: Real> Run<'_, T> {
                 state.iteration,
                 Accuracy::of(state.last_scores.map(|last| last.scores), self.known),
                 BestSummary::of(best, self.known),
+                self.tried,
             )
         })
     }
@@ -282,6 +284,7 @@ impl BestSummary {
 
 impl Summary {
     /// What the summary of every run has, whatever trained the network; the rest is 0.
+    #[allow(clippy::too_many_arguments)]
     pub(super) fn of_run(
         status: Status,
         settings: &Settings,
@@ -290,6 +293,7 @@ impl Summary {
         iterations: u64,
         accuracy: Accuracy,
         best: BestSummary,
+        tried: &[Trial],
     ) -> Self {
         Summary {
             status: status.word().to_owned(),
@@ -304,6 +308,7 @@ impl Summary {
             layers: settings.layers,
             neurons: settings.neurons,
             seed: settings.seed,
+            operators: OperatorSummary::of(settings, tried.to_vec()),
             accuracy,
             best,
             ..Summary::default()

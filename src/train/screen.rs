@@ -86,13 +86,16 @@ impl Screen {
             "  data      {}: {} nodes, {} features, {} classes; split {}: {train} training, {val} validation, {test} test",
             problem.name, problem.graph_nodes, problem.features, problem.classes, problem.split
         ));
+        let inputs = match settings.auto_operators {
+            true => "operators to be chosen".to_owned(),
+            false => {
+                let inputs = settings.operators.count() * problem.features;
+                format!("operators {}, {inputs} inputs", settings.operators)
+            }
+        };
         self.line(format_args!(
-            "  network   {} layers x {} neurons, operators {}, {} inputs, {:?}",
-            settings.layers,
-            settings.neurons,
-            settings.operators,
-            settings.operators.count() * problem.features,
-            settings.precision,
+            "  network   {} layers x {} neurons, {inputs}, {:?}",
+            settings.layers, settings.neurons, settings.precision,
         ));
         match settings.method {
             Method::Admm => self.training_by_admm(settings),

@@ -176,8 +176,9 @@ pub fn train_several<T: Real>(
     }
     let mut code = 0;
     let mut several = SeveralSummary::default();
+    let mut chosen = settings.clone();
     for run in 0..settings.runs {
-        let mut own = settings.clone();
+        let mut own = chosen.clone();
         own.runs = 1;
         own.seed = settings.seed + run as u64;
         own.output = settings.output.join(format!("run-{run}"));
@@ -209,6 +210,15 @@ pub fn train_several<T: Real>(
                 outcome.status.exit_code()
             }
         };
+        if chosen.auto_operators
+            && let Some(first) = several.runs.first()
+        {
+            // The first run has chosen for all.
+            let operators = first.operators.used.parse().map_err(SetUpError::from);
+            chosen.operators = agree(communicator, &policy, "operators", operators, SetUpError::describe)?;
+            chosen.feature_norm = first.operators.feature_norm;
+            chosen.auto_operators = false;
+        }
         if code == 0 || own_code == INTERRUPTED {
             code = own_code;
         }
