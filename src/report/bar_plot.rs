@@ -8,20 +8,21 @@ use super::theme::{COLOURS, FONT, GRID, finish, plain};
 
 const WIDTH: u32 = 640;
 /// Room for the names of groups.
-const NAMES: u32 = 150;
-/// Room at the right end, for the value beside the longest bar.
-const VALUES: u32 = 60;
-/// Longest name of a group, in characters.
-const NAME: usize = 20;
+const NAMES: u32 = 160;
+/// Room at the right end, for what stands beside the longest bar: a value, and a label by its characters.
+const VALUES: u32 = 64;
+const CHARACTER: u32 = 8;
+/// Longest name of a group and longest label of a bar, in characters.
+const LONGEST: usize = 20;
 const BAR: i32 = 16;
 const GAP: i32 = 12;
-const AXIS: i32 = 48;
+const AXIS: i32 = 52;
 const TOP: i32 = 34;
 /// What the axis can show.
 const LARGEST: f64 = 1e15;
 
 /// A bar.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Bar {
     /// Its length, at least 0.
     pub value: f64,
@@ -29,6 +30,8 @@ pub struct Bar {
     pub spread: Option<(f64, f64)>,
     /// Which of seven colours.
     pub colour: usize,
+    /// What stands beside it after the value.
+    pub label: String,
 }
 
 /// Bars that belong together.
@@ -67,7 +70,9 @@ impl BarPlot {
         let heights = self.groups.iter().map(|group| BAR * group.bars.len() as i32 + GAP);
         let inner: i32 = heights.sum();
         let size = (WIDTH, (TOP + inner + AXIS) as u32);
-        let plot = ((NAMES as i32)..(WIDTH - VALUES) as i32, TOP..TOP + inner);
+        let labels = bars().map(|bar| bar.label.chars().count()).max().unwrap_or(0).min(LONGEST);
+        let values = VALUES + CHARACTER * labels as u32;
+        let plot = ((NAMES as i32)..(WIDTH - values) as i32, TOP..TOP + inner);
         let mut text = String::new();
         {
             let root = SVGBackend::with_string(&mut text, size).into_drawing_area();
@@ -80,22 +85,22 @@ impl BarPlot {
             let write = |text: String, at: (i32, i32), style| root.draw(&Text::new(text, at, style));
             if alone {
                 let at = (WIDTH as i32 / 2, 8);
-                write(self.title.clone(), at, style(16, HPos::Center, VPos::Top)).map_err(failed)?;
+                write(self.title.clone(), at, style(20, HPos::Center, VPos::Top)).map_err(failed)?;
             }
             for tick in ticks(longest) {
                 let x = x(tick);
                 let line = PathElement::new([(x, plot.1.start), (x, plot.1.end)], GRID);
                 root.draw(&line).map_err(failed)?;
                 let at = (x, plot.1.end + 6);
-                write(plain(tick), at, style(13, HPos::Center, VPos::Top)).map_err(failed)?;
+                write(plain(tick), at, style(16, HPos::Center, VPos::Top)).map_err(failed)?;
             }
             let at = ((plot.0.start + plot.0.end) / 2, plot.1.end + 26);
-            write(self.x_label.clone(), at, style(14, HPos::Center, VPos::Top)).map_err(failed)?;
+            write(self.x_label.clone(), at, style(18, HPos::Center, VPos::Top)).map_err(failed)?;
             let mut y = plot.1.start + GAP / 2;
             for group in &self.groups {
                 let middle = y + BAR * group.bars.len() as i32 / 2;
                 let at = (plot.0.start - 8, middle);
-                write(short(&group.name), at, style(13, HPos::Right, VPos::Center)).map_err(failed)?;
+                write(short(&group.name), at, style(16, HPos::Right, VPos::Center)).map_err(failed)?;
                 for bar in &group.bars {
                     let colour = COLOURS[bar.colour % COLOURS.len()];
                     if is_drawable(bar.value) {
@@ -117,7 +122,8 @@ impl BarPlot {
                             end = end.max(high);
                         }
                         let at = (end + 6, y + BAR / 2);
-                        write(three_digits(bar.value), at, style(12, HPos::Left, VPos::Center))
+                        let text = format!("{} {}", three_digits(bar.value), short(&bar.label));
+                        write(text.trim_end().to_owned(), at, style(15, HPos::Left, VPos::Center))
                             .map_err(failed)?;
                     }
                     y += BAR;
@@ -142,8 +148,8 @@ fn ticks(longest: f64) -> impl Iterator<Item = f64> {
 }
 
 fn short(name: &str) -> String {
-    match name.chars().count() > NAME {
-        true => name.chars().take(NAME - 1).chain(['…']).collect(),
+    match name.chars().count() > LONGEST {
+        true => name.chars().take(LONGEST - 1).chain(['…']).collect(),
         false => name.to_owned(),
     }
 }
@@ -166,12 +172,12 @@ mod tests {
 
     #[test]
     fn bars_and_their_values_are_drawn() {
-        let bar = |value| Bar { value, spread: Some((0.5, 3.0)), colour: 1 };
+        let bar = |value| Bar { value, spread: Some((0.5, 3.0)), colour: 1, label: "run".into() };
         let group = |name: &str| Group { name: name.into(), bars: vec![bar(1.0), bar(2.5)] };
         let plot =
             BarPlot { title: "T".into(), x_label: "seconds".into(), groups: vec![group("p"), group("W")] };
         let (alone, within) = (plot.svg(true).unwrap(), plot.svg(false).unwrap());
-        for text in ["seconds", "2.50", ">\nW\n", "<style>"] {
+        for text in ["seconds", "2.50 run", ">\nW\n", "<style>"] {
             assert!(alone.contains(text), "{text} in {alone}");
         }
         assert_eq!(within.matches("#0072B2").count(), 4, "{within}");
@@ -188,7 +194,8 @@ mod tests {
         let values = [0.0, -1.0, 1.0, 1e-300, 1e300, f64::MAX, f64::NAN, f64::INFINITY];
         for value in values {
             for end in values {
-                let bars = vec![Bar { value, spread: Some((value, end)), colour: 9 }];
+                let bars =
+                    vec![Bar { value, spread: Some((value, end)), colour: 9, label: "l".repeat(1000) }];
                 let groups = vec![Group { name: "n".repeat(1000), bars }];
                 let plot = BarPlot { title: String::new(), x_label: String::new(), groups };
                 if let Ok(svg) = plot.svg(false) {

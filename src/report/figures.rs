@@ -120,7 +120,7 @@ pub(super) fn all(runs: &[RunFolder]) -> Result<Vec<Figure>, ReportError> {
     let section = "More ranks (the paper's Figures 3 and 4)";
     let groups = by_ranks(runs);
     let caption = "Seconds an iteration with the fewest ranks over those with more, median of runs with the same settings; \
-                   grey: as many times faster as there are more ranks. Ranks that outnumber cores cannot speed up.";
+                   dotted: as many times faster as there are more ranks. Ranks that outnumber cores cannot speed up.";
     add(section, "speed-up", speed_up(&groups, false), caption)?;
     let caption = "Speed-up over what as many times more ranks could give.";
     add(section, "efficiency", speed_up(&groups, true), caption)?;
@@ -173,7 +173,12 @@ fn accuracy_by_seconds(runs: &[RunFolder]) -> Drawing {
 
 fn seconds(runs: &[RunFolder]) -> Drawing {
     let groups = runs.iter().enumerate().map(|(i, run)| {
-        let bar = Bar { value: run.train_seconds(), spread: None, colour: Look::of(i).colour };
+        let bar = Bar {
+            value: run.train_seconds(),
+            spread: None,
+            colour: Look::of(i).colour,
+            label: String::new(),
+        };
         Group { name: run.name.clone(), bars: vec![bar] }
     });
     Drawing::Bars(BarPlot {
@@ -199,7 +204,8 @@ fn phases(runs: &[RunFolder]) -> Option<Drawing> {
     let groups = order.iter().take(MOST_PHASES).map(|(name, _)| {
         let bars = all.iter().map(|(i, phases)| {
             let Phase { min, avg, max } = phases.get(*name).copied().unwrap_or_default();
-            Bar { value: avg, spread: Some((min, max)), colour: Look::of(*i).colour }
+            let label = if all.len() > 1 { runs[*i].name.clone() } else { String::new() };
+            Bar { value: avg, spread: Some((min, max)), colour: Look::of(*i).colour, label }
         });
         Group { name: (*name).to_owned(), bars: bars.collect() }
     });

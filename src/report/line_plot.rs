@@ -100,9 +100,9 @@ impl LinePlot {
             root.fill(&WHITE).map_err(failed)?;
             let (area, legend) = root.split_horizontally(SIZE.0);
             let mut builder = ChartBuilder::on(&area);
-            builder.margin(10).margin_right(22).x_label_area_size(46).y_label_area_size(70);
+            builder.margin(10).margin_right(22).x_label_area_size(50).y_label_area_size(76);
             if alone {
-                builder.caption(&self.title, (FONT, 16));
+                builder.caption(&self.title, (FONT, 20));
                 self.legend(&legend).map_err(failed)?;
             }
             if self.logarithmic {
@@ -144,11 +144,11 @@ impl LinePlot {
             .configure_mesh()
             .x_desc(&self.x_label)
             .y_desc(&self.y_label)
-            .axis_desc_style((FONT, 14))
-            .label_style((FONT, 13))
+            .axis_desc_style((FONT, 18))
+            .label_style((FONT, 16))
             .bold_line_style(GRID)
             .light_line_style(TRANSPARENT)
-            .x_labels(8)
+            .x_labels(ticks(lines, &shown))
             .y_labels(8)
             .x_label_formatter(&|x| plain(*x))
             .y_label_formatter(&|y| number(*y))
@@ -185,17 +185,25 @@ impl LinePlot {
         area: &DrawingArea<SVGBackend<'a>, Shift>,
     ) -> Result<(), DrawingAreaErrorKind<<SVGBackend<'a> as DrawingBackend>::ErrorType>> {
         for (i, line) in self.lines.iter().enumerate() {
-            let y = 40 + 16 * i as i32;
+            let y = 44 + 17 * i as i32;
             let stroke = line.look.rgb().stroke_width(2);
             let (dash, gap) = line.look.dashes().unwrap_or((28, 0));
             for x in (0..28).step_by((dash + gap) as usize) {
                 let end = (x + dash as i32).min(28);
                 area.draw(&PathElement::new([(x, y), (end, y)], stroke))?;
             }
-            area.draw(&Text::new(line.name.clone(), (36, y - 7), (FONT, 13).into_font().color(&BLACK)))?;
+            area.draw(&Text::new(line.name.clone(), (36, y - 7), (FONT, 16).into_font().color(&BLACK)))?;
         }
         Ok(())
     }
+}
+
+/// Marks on x: places between whole numbers mean nothing where there are few of them.
+fn ticks(lines: &[Vec<(f64, f64)>], shown: &Range<f64>) -> usize {
+    const MOST: usize = 8;
+    let width = shown.end - shown.start;
+    let are_whole = lines.iter().flatten().all(|point| point.0.fract() == 0.0);
+    if are_whole && width < MOST as f64 { width as usize + 1 } else { MOST }
 }
 
 /// A range that an axis can show, with this share added at both ends.
