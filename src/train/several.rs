@@ -218,6 +218,10 @@ pub fn train_several<T: Real>(
             chosen.operators = agree(communicator, &policy, "operators", operators, SetUpError::describe)?;
             chosen.feature_norm = first.operators.feature_norm;
             chosen.auto_operators = false;
+            // The settings above all runs were written before the choice; going on must not choose anew.
+            let used = chosen.spelled_out(&first.split);
+            let written = shared.above.as_ref().map_or(Ok(()), |folder| folder.write_config(&used));
+            agree(communicator, &policy, "settings", written.map_err(SetUpError::from), SetUpError::describe)?;
         }
         if code == 0 || own_code == INTERRUPTED {
             code = own_code;
