@@ -1,6 +1,6 @@
 //! The matrix product: the one place where the backend is chosen.
 //!
-//! On x86 processors with fused multiply-add it is the assembly that faer multiplies with ([`super::kernel`]), but for
+//! On x86 processors with fused multiply-add it is the assembly that faer multiplies with (`linalg/kernel.rs`), but for
 //! products with a short inner dimension; there, and on other processors, it is ndarray's own (matrixmultiply). The choice
 //! depends on the inner dimension and on the processor's instructions, never on time.
 //!

@@ -221,7 +221,13 @@ pub fn train_several<T: Real>(
             // The settings above all runs were written before the choice; going on must not choose anew.
             let used = chosen.spelled_out(&first.split);
             let written = shared.above.as_ref().map_or(Ok(()), |folder| folder.write_config(&used));
-            agree(communicator, &policy, "settings", written.map_err(SetUpError::from), SetUpError::describe)?;
+            agree(
+                communicator,
+                &policy,
+                "settings",
+                written.map_err(SetUpError::from),
+                SetUpError::describe,
+            )?;
         }
         if code == 0 || own_code == INTERRUPTED {
             code = own_code;
