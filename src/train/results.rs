@@ -222,8 +222,8 @@ impl<T: Real> Run<'_, T> {
     }
 }
 
-/// Writes the summary and the row of the run, which say that everything else is there: not where a row of the history is missing, the last one
-/// included, of which no iteration after it could tell.
+/// Writes the summary and the row of the run, which say that everything else is there: not where a row of the history is
+/// missing, the last one included, of which no iteration after it could tell.
 pub(super) fn write_results(
     folder: Option<&OutputFolder>,
     output_failed: Option<OutputError>,

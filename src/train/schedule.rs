@@ -87,10 +87,11 @@ impl Schedule {
     /// grow, the two iterations after a change not being counted. Both residuals, relative, must meet their
     /// tolerances in five iterations in a row: with p and q rounded the primal one is exactly 0 early on.
     pub fn observe(&mut self, totals: &Totals, loss: f64, scale: f64, rho: f64) -> bool {
-        self.since_change += 1;
+        // Counts from a checkpoint may be any.
+        self.since_change = self.since_change.saturating_add(1);
         if self.rule == PenaltyRule::Adaptive && self.since_change > SETTLE {
             let fell = loss < self.last_loss * (1.0 - STALL);
-            self.stalls += usize::from(!fell);
+            self.stalls = self.stalls.saturating_add(usize::from(!fell));
             if self.stalls >= STALLS && self.penalties.nu < self.nu_max {
                 let factor = self.growth.min(self.nu_max / self.penalties.nu);
                 self.penalties.nu *= factor;
@@ -102,7 +103,7 @@ impl Schedule {
         let met = self.tolerance.is_some_and(|(primal, dual)| {
             totals.primal_residual <= primal * scale && totals.dual_residual <= dual * scale * rho
         });
-        self.met = if met { self.met + 1 } else { 0 };
+        self.met = if met { self.met.saturating_add(1) } else { 0 };
         self.met >= IN_A_ROW
     }
 }

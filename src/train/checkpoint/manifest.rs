@@ -207,6 +207,11 @@ impl Manifest {
         hold("a number of shards", sound, shards.to_string())?;
         let (expected, found) = (self.slots(layers).count(), self.sums.len());
         hold("the sums of all layers", found == expected, format!("{found} numbers, not {expected}"))?;
+        let sums: Vec<f64> = self.sums.iter().map(|sum| sum.0).collect();
+        let sent = self.slots(layers).take_apart(&sums).traffic;
+        let counts = [sent.p_bytes, sent.q_bytes, sent.messages, sent.baseline_bytes, sent.other_bytes];
+        let fit = counts.iter().all(|&count| count <= sealed::MOST_SENT);
+        hold("bytes that a run can send", fit, format!("{counts:?}"))?;
         for shard in 0..shards {
             let mut next = (0, 1);
             for part in self.parts.iter().filter(|part| part.shard == shard) {

@@ -17,6 +17,9 @@ use crate::train::state::RUN_STATE_VERSION;
 /// Far above what a thousand layers and ranks take.
 const LARGEST: u64 = 16 << 20;
 
+/// No run sends so many bytes or messages; more could not be added up with those to come.
+pub const MOST_SENT: u64 = 1 << 60;
+
 /// A number by its bits: NaN and infinity included, and the same after any number of writings.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(from = "u64", into = "u64")]

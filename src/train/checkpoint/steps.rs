@@ -179,6 +179,9 @@ impl StepManifest {
             let expected = format!("iteration {} of {}", place.iteration(), settings.iterations);
             return wrong(expected, self.iteration.to_string());
         }
+        if self.bytes > sealed::MOST_SENT {
+            return wrong(format!("at most {} bytes sent", sealed::MOST_SENT), self.bytes.to_string());
+        }
         match self.parts.as_slice() {
             [part] if (part.rank, part.shard, part.first, part.last) == (0, 0, 1, settings.layers) => {
                 Ok(part)
