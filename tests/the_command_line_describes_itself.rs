@@ -69,7 +69,7 @@ fn a_log_has_lines_with_the_time_left_and_a_bar_only_where_asked_for() {
     let settings = "--stages 2,3 --neurons 6 --iterations 20";
     let plain = program::train(None, 1, &data, &scratch.path().join("lines"), settings).stdout;
     assert!(!plain.contains(['\r', '\u{1b}']), "{plain}");
-    let head = plain.lines().find(|line| line.contains("iteration")).unwrap();
+    let head = plain.lines().find(|line| line.contains("iteration   objective")).unwrap();
     assert!(head.ends_with("seconds    left"), "{head}");
     let last = plain.lines().find(|line| line.trim_start().starts_with("40 ")).unwrap();
     assert!(last.ends_with("     0s"), "{last}");

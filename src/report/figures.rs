@@ -321,13 +321,18 @@ fn traffic(runs: &[RunFolder]) -> Option<Drawing> {
     if groups.len() < 2 {
         return None;
     }
+    let several_counts = groups.iter().any(|(_, runs)| ranks(runs[0]) != ranks(groups[0].1[0]));
     let mut series: Vec<Series> = Vec::new();
     for (_, runs) in &groups {
         let summaries = || runs.iter().filter_map(|run| run.summary.as_ref());
         let bytes = MeanAndDeviation::of(summaries().map(|summary| Some(summary.bytes.p + summary.bytes.q)));
         let test = MeanAndDeviation::of(summaries().map(|summary| summary.best.test));
         let (Some(x), Some(y)) = (bytes.mean, test.mean) else { continue };
-        let (name, colour, filled, label) = way(runs[0]);
+        let (name, colour, filled, mut label) = way(runs[0]);
+        if several_counts {
+            // Bytes grow with the boundaries between ranks.
+            label = format!("{label}, {} ranks", ranks(runs[0]));
+        }
         let point = Point { x, y, deviation: test.std.unwrap_or(0.0), label };
         match series.iter_mut().find(|series| series.name == name) {
             Some(series) => series.points.push(point),
