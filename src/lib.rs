@@ -4,7 +4,7 @@
 //! Data flows one way: a file ([`dataset`]) becomes operators and augmented features ([`graph`]); ranks hold
 //! layers and exchange p and q ([`parallel`], [`quantize`]); the updates of Algorithm 1 ([`admm`]) run in stages
 //! ([`train`]); what comes out is a model ([`model`]). [`backprop`] has the methods it is compared with. A [`study`]
-//! makes many runs, and [`report`] draws them.
+//! makes many runs, and [`report`] draws them; [`timing`] knows where a rank's time went.
 //!
 //! The command `pdadmm-g` is a thin layer over this library. The same run from Rust, in one process:
 //!
@@ -38,6 +38,7 @@
 //! Under MPI every rank calls [`train::train`] with the communicator that [`parallel::start`] gives.
 
 pub mod admm;
+pub mod augment;
 pub mod backprop;
 pub mod cli;
 pub mod dataset;
@@ -52,6 +53,7 @@ pub mod report;
 pub mod settings;
 pub mod storage;
 pub mod study;
+pub mod timing;
 pub mod train;
 
 /// An error with what caused it, in one line.

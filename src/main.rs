@@ -5,7 +5,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
-use pdadmm_g::cli::{Cli, Command, Failure, dataset, definitions, predict, report, traffic, train};
+use pdadmm_g::cli::{Cli, Command, Failure, dataset, definitions, plan, predict, report, traffic, train};
 use pdadmm_g::error_chain;
 use pdadmm_g::parallel;
 
@@ -16,6 +16,10 @@ fn main() -> ExitCode {
     // clap prints help and usage errors itself, with exit codes 0 and 2.
     let cli = Cli::parse();
     match cli.command {
+        Command::Dataset(dataset::DatasetCommand::Augment(arguments)) => {
+            let findings = dataset::inspect_augment(&arguments);
+            over_ranks(|communicator| dataset::run_augment(&arguments, findings, communicator))
+        }
         Command::Dataset(command) => match dataset::run(&command) {
             Ok(()) => ExitCode::SUCCESS,
             Err((exit_code, message)) => {
@@ -28,6 +32,7 @@ fn main() -> ExitCode {
             let findings = train::inspect(&arguments);
             over_ranks(|communicator| train::run(&arguments, findings, communicator))
         }
+        Command::Plan(arguments) => in_one_process(plan::run(&arguments)),
         Command::Traffic(arguments) => in_one_process(traffic::run(&arguments)),
         Command::Report(arguments) => in_one_process(report::run(&arguments)),
         Command::Man(arguments) => in_one_process(definitions::man(&arguments)),

@@ -1,18 +1,22 @@
 //! The settings of a training run: raw ones from flags and a TOML file, then checked ones.
 
 mod method;
+mod operator_choice;
 mod resumed;
 mod times;
 
 use std::path::{Path, PathBuf};
 
 pub use method::Method;
+pub use operator_choice::OperatorChoice;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::admm::Subproblem;
 use crate::graph::{FeatureNorm, Operators};
+use crate::parallel::plan::Shards;
 use crate::quantize::{Coding, Element, LevelSet, Spacing, Wire};
+use crate::storage::read_small;
 
 pub use resumed::{differences, resumed};
 pub use times::{CheckpointEvery, MaxTime, TimeError};
@@ -55,6 +59,16 @@ pub enum Precision {
     F64,
 }
 
+impl Precision {
+    /// How its numbers travel unrounded.
+    pub fn wire(self) -> Wire {
+        match self {
+            Precision::F32 => Wire::F32,
+            Precision::F64 => Wire::F64,
+        }
+    }
+}
+
 /// How ρ and ν change during a stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -79,9 +93,10 @@ pub struct RawSettings {
     /// Split of the nodes [default: public, else random_0, else random, else the only one]
     #[arg(long, value_name = "NAME", help_heading = "Data")]
     pub split: Option<String>,
-    /// Operators Ψ: hops (0,1,2,3), mean:K, ppr:ALPHA:TERMS, heat:T:TERMS [default: 0,1,2,3]
-    #[arg(long, value_name = "LIST", help_heading = "Data")]
-    pub operators: Option<Operators>,
+    /// Operators Ψ: hops (0,1,2,3), mean:K, ppr:ALPHA:TERMS, heat:T:TERMS; or auto, to have them and the scaling of
+    /// features chosen by validation accuracy in short runs [default: 0,1,2,3]
+    #[arg(long, value_name = "LIST|auto", help_heading = "Data")]
+    pub operators: Option<OperatorChoice>,
     /// Scaling of the raw features [default: none]
     #[arg(long, value_enum, help_heading = "Data")]
     pub feature_norm: Option<FeatureNorm>,
@@ -184,6 +199,9 @@ pub struct RawSettings {
     /// Threads of each rank [default: 1]
     #[arg(long, value_name = "T", help_heading = "Run")]
     pub threads: Option<usize>,
+    /// Ranks that share the nodes of each layer: a power of two, or auto, by shapes; changes no result [default: 1]
+    #[arg(long, value_name = "S|auto", help_heading = "Run")]
+    pub shards: Option<Shards>,
     /// Nodes of a block; changes rounding [default: from the number of nodes]
     #[arg(long, value_name = "NODES", help_heading = "Run")]
     pub block_nodes: Option<usize>,
@@ -207,6 +225,8 @@ pub struct Settings {
     pub output: PathBuf,
     /// Split by name; `None`: the default one.
     pub split: Option<String>,
+    /// Whether Ψ and the scaling of the raw features are still to be chosen; the two below then stand for nothing.
+    pub auto_operators: bool,
     /// Ψ.
     pub operators: Operators,
     /// Scaling of the raw features.
@@ -273,6 +293,8 @@ pub struct Settings {
     pub evaluate_every: usize,
     /// Threads of each rank.
     pub threads: usize,
+    /// Ranks that share the nodes of each layer.
+    pub shards: Shards,
     /// Nodes of a block.
     pub block_nodes: Option<usize>,
     /// Seconds of silence after which a rank gives up; 0 = never.
@@ -350,11 +372,9 @@ impl RawSettings {
     /// The file cannot be read, is above 1 MiB, or has an unknown key or a value of the wrong type.
     pub fn from_file(path: &Path) -> Result<Self, SettingsError> {
         let fail = |source| SettingsError::Read { path: path.to_owned(), source };
-        let size = std::fs::metadata(path).map_err(fail)?.len();
-        if size > LARGEST_FILE {
-            return Err(fail(std::io::Error::other("it is larger than 1 MiB")));
-        }
-        Self::from_text(&std::fs::read_to_string(path).map_err(fail)?, path)
+        let text = read_small(path, LARGEST_FILE).map_err(fail)?;
+        let text = String::from_utf8(text).map_err(|error| fail(std::io::Error::other(error)))?;
+        Self::from_text(&text, path)
     }
 
     /// The settings in a text, which came from `path`.
@@ -406,6 +426,7 @@ impl RawSettings {
             runs,
             evaluate_every,
             threads,
+            shards,
             block_nodes,
             comm_timeout,
             checkpoint_every,
@@ -501,10 +522,7 @@ impl RawSettings {
             )));
         }
         let precision = self.precision.unwrap_or_default();
-        let native = match precision {
-            Precision::F32 => Wire::F32,
-            Precision::F64 => Wire::F64,
-        };
+        let native = precision.wire();
         let wire = self.wire.unwrap_or(native);
         if wire == Wire::F64 && precision == Precision::F32 {
             return Err(SettingsError::Contradiction(
@@ -516,6 +534,17 @@ impl RawSettings {
                 "--wire {wire} has nothing to act on with --quantize pq: both p and q travel as level indices"
             )));
         }
+        let (auto_operators, operators) = match self.operators {
+            Some(OperatorChoice::Auto) => (true, Operators::default()),
+            Some(OperatorChoice::Given(operators)) => (false, operators),
+            None => (false, Operators::default()),
+        };
+        if auto_operators && self.feature_norm.is_some() {
+            return Err(SettingsError::Contradiction(
+                "--operators auto chooses the scaling of features too: leave --feature-norm out, or name the operators"
+                    .into(),
+            ));
+        }
         let settings = Settings {
             data: self.data.ok_or(SettingsError::Missing("data"))?,
             output: self
@@ -523,7 +552,8 @@ impl RawSettings {
                 .filter(|path| !path.as_os_str().is_empty())
                 .ok_or(SettingsError::Missing("output"))?,
             split: self.split,
-            operators: self.operators.unwrap_or_default(),
+            auto_operators,
+            operators,
             feature_norm: self.feature_norm.unwrap_or(FeatureNorm::None),
             layers,
             neurons: whole("neurons", self.neurons.unwrap_or(100), 1, MOST_NEURONS)?,
@@ -572,6 +602,7 @@ impl RawSettings {
             runs: whole("runs", self.runs.unwrap_or(1), 1, MOST_RUNS)?,
             evaluate_every: whole("evaluate-every", self.evaluate_every.unwrap_or(1), 1, MOST_ITERATIONS)?,
             threads: whole("threads", self.threads.unwrap_or(1), 1, 1024)?,
+            shards: self.shards.unwrap_or_default(),
             block_nodes: match self.block_nodes {
                 None => None,
                 Some(nodes) => Some(whole("block-nodes", nodes, 1, 1 << 40)?),
@@ -616,8 +647,11 @@ impl Settings {
             data: Some(self.data.clone()),
             output: Some(self.output.clone()),
             split: Some(split.to_owned()),
-            operators: Some(self.operators.clone()),
-            feature_norm: Some(self.feature_norm),
+            operators: Some(match self.auto_operators {
+                true => OperatorChoice::Auto,
+                false => OperatorChoice::Given(self.operators.clone()),
+            }),
+            feature_norm: (!self.auto_operators).then_some(self.feature_norm),
             layers: Some(self.layers),
             neurons: Some(self.neurons),
             stages: is_admm.then(|| self.stages.clone()),
@@ -649,10 +683,11 @@ impl Settings {
             runs: Some(self.runs),
             evaluate_every: Some(self.evaluate_every),
             threads: Some(self.threads),
+            shards: is_admm.then_some(self.shards),
             block_nodes: self.block_nodes,
             comm_timeout: Some(self.comm_timeout),
-            checkpoint_every: is_admm.then_some(self.checkpoint_every),
-            max_time: is_admm.then_some(self.max_time),
+            checkpoint_every: Some(self.checkpoint_every),
+            max_time: Some(self.max_time),
         }
     }
 }

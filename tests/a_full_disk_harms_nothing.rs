@@ -12,6 +12,9 @@ mod program;
 #[path = "support/running.rs"]
 mod running;
 
+use pdadmm_g::parallel::{SingleProcess, ThreadCommunicator};
+use pdadmm_g::settings::{RawSettings, Settings};
+use pdadmm_g::train::{RunOptions, train};
 use program::Launcher;
 use running::Running;
 
@@ -81,16 +84,7 @@ impl Place {
 
     /// A run that was stopped in iteration 70 of 120.
     fn interrupted(&self, output: &Path) {
-        use clap::{Args, FromArgMatches};
-        use pdadmm_g::parallel::ThreadCommunicator;
-        use pdadmm_g::settings::RawSettings;
-        use pdadmm_g::train::{RunOptions, train};
-        let command = RawSettings::augment_args(clap::Command::new("settings"));
-        let matches =
-            command.get_matches_from(std::iter::once("settings").chain(SETTINGS.split_whitespace()));
-        let mut raw = RawSettings::from_arg_matches(&matches).unwrap();
-        (raw.data, raw.output) = (Some(self.data()), Some(output.to_owned()));
-        let settings = raw.check().unwrap();
+        let settings = settings(SETTINGS, self.data(), output);
         let outcomes = ThreadCommunicator::run(2, |communicator| {
             let options = RunOptions { stop: Box::new(|iteration| iteration >= 70), ..RunOptions::default() };
             train::<f32>(&settings, communicator, options).map(|outcome| outcome.status.exit_code()).unwrap()
@@ -124,6 +118,16 @@ impl Place {
             assert!(read(&self.path("straight")) == read(output), "{model} differs");
         }
     }
+}
+
+/// Settings from flags.
+fn settings(flags: &str, data: PathBuf, output: &Path) -> Settings {
+    use clap::{Args, FromArgMatches};
+    let command = RawSettings::augment_args(clap::Command::new("settings"));
+    let matches = command.get_matches_from(std::iter::once("settings").chain(flags.split_whitespace()));
+    let mut raw = RawSettings::from_arg_matches(&matches).unwrap();
+    (raw.data, raw.output) = (Some(data), Some(output.to_owned()));
+    raw.check().unwrap()
 }
 
 /// Takes all room on a disk but so many bytes.
@@ -172,6 +176,60 @@ fn a_limit_on_the_size_of_files() {
     command.env("HDF5_USE_FILE_LOCKING", "FALSE");
     place.fails(&mut command, &output, &["cannot write the checkpoint", "File too large"]);
     place.goes_on(&output);
+}
+
+/// Tells a worker the data set and the output folder.
+const WORK: &str = "PDADMM_TEST_LAST_ROW";
+/// Six hundred rows are longer than a model or a checkpoint.
+const LAST_ROW: [&str; 2] = [
+    "--stages 2,4 --neurons 8 --iterations 300 --checkpoint-every 70it",
+    "--optimizer adam --layers 2 --neurons 8 --iterations 600 --checkpoint-every 70it",
+];
+
+/// The worker's part, a process because limits are of a process; alone it does nothing. From the last iteration on no file
+/// can be longer than the history is.
+#[test]
+fn trains_until_the_last_row_fails() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    let Ok(work) = std::env::var(WORK) else { return };
+    let mut lines = work.lines();
+    let [flags, data, output] = [(); 3].map(|()| lines.next().unwrap());
+    let history = Path::new(output).join("history.csv");
+    let ignored = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    signal_hook::flag::register(signal_hook::consts::SIGXFSZ, ignored).unwrap();
+    let stop = move |iteration| {
+        if iteration == 600 {
+            let length = std::fs::metadata(&history).unwrap().len();
+            setrlimit(Resource::Fsize, Rlimit { current: Some(length), maximum: None }).unwrap();
+        }
+        false
+    };
+    let options = RunOptions { stop: Box::new(stop), ..RunOptions::default() };
+    let settings = settings(flags, data.into(), Path::new(output));
+    let error = train::<f32>(&settings, &SingleProcess, options).unwrap_err();
+    println!("error: {error}");
+}
+
+/// No iteration follows in which ranks could tell each other.
+#[test]
+fn the_last_row() {
+    let place = Place::new();
+    for (i, flags) in LAST_ROW.into_iter().enumerate() {
+        let (straight, output) = (place.path(&format!("straight-{i}")), place.path(&format!("run-{i}")));
+        program::train(None, 1, &place.data(), &straight, flags);
+        let mut worker = Command::new(std::env::current_exe().unwrap());
+        worker.args(["--exact", "trains_until_the_last_row_fails", "--nocapture"]);
+        worker.env(WORK, format!("{flags}\n{}\n{}", place.data().display(), output.display()));
+        let outcome = program::succeed(&mut worker);
+        let told = format!("{flags}: {outcome:?}");
+        assert!(outcome.stdout.contains("history.csv: File too large"), "{told}");
+        assert!(output.join("model.h5").exists() && !output.join("summary.json").exists(), "{told}");
+        let resumed = program::succeed(program::alone().args(["train", "--resume"]).arg(&output));
+        assert!(resumed.stdout.contains("  resumed   from "), "{}", resumed.stdout);
+        let read = |folder: &Path| std::fs::read(folder.join("model.h5")).unwrap();
+        assert!(read(&straight) == read(&output), "{flags}: the model differs");
+        assert_eq!(program::column(&output, "iteration").len(), 600);
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! Is it said so where none is whole, and does a forged one do no harm?
 //!
 //! `PDADMM_MUTATIONS` is the number of damaged copies that are tried.
+#![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::path::{Path, PathBuf};
@@ -101,8 +102,16 @@ fn the_one_before_is_used() {
     let place = Place::new();
     assert_eq!(place.goes_on(&place.copy(), "undamaged"), "");
     type Damage = fn(&Path);
-    let damages: [(&str, Damage); 7] = [
+    let damages: [(&str, Damage); 9] = [
         ("removed", |file| std::fs::remove_file(file).unwrap()),
+        ("a pipe that nobody writes to", |file| {
+            std::fs::remove_file(file).unwrap();
+            assert!(Command::new("mkfifo").arg(file).status().unwrap().success());
+        }),
+        ("a link to what has no end", |file| {
+            std::fs::remove_file(file).unwrap();
+            std::os::unix::fs::symlink("/dev/zero", file).unwrap();
+        }),
         ("emptied", |file| std::fs::write(file, "").unwrap()),
         ("cut off", |file| {
             let bytes = std::fs::read(file).unwrap();
@@ -269,4 +278,36 @@ fn what_changes_nothing_may_change_and_a_finished_run_stays() {
     let outcome = program::succeed(program::alone().args(["train", "--resume"]).arg(&run));
     assert!(outcome.stdout.contains("nothing to go on with: the run in"), "{outcome:?}");
     assert_eq!(program::contents(&run), before, "a finished run was touched");
+}
+
+/// A run from a stranger: names that lead elsewhere, or to what is no file, are neither written through nor waited for.
+#[test]
+fn links_and_pipes_in_a_run_do_no_harm() {
+    let place = Place::new();
+    let precious = place.path("precious");
+    std::fs::write(&precious, "mine").unwrap();
+    let link = |run: &Path, name: &str, to: &Path| {
+        let _ = std::fs::remove_file(run.join(name));
+        std::os::unix::fs::symlink(to, run.join(name)).unwrap();
+    };
+    for name in ["model.h5", "model-last.h5", "history.csv", "summary.json"] {
+        let run = place.copy();
+        link(&run, name, &precious);
+        place.goes_on(&run, name);
+        assert_eq!(std::fs::read(&precious).unwrap(), b"mine", "{name}");
+    }
+    for name in [".lock", "history.csv", "summary.json", "config.toml"] {
+        for to in [precious.as_path(), Path::new("/dev/zero"), Path::new("a pipe")] {
+            let run = place.copy();
+            link(&run, name, to);
+            if to.is_relative() {
+                std::fs::remove_file(run.join(name)).unwrap();
+                assert!(Command::new("mkfifo").arg(run.join(name)).status().unwrap().success());
+            }
+            let outcome = program::run(program::alone().args(["train", "--resume"]).arg(&run));
+            let code = outcome.status.and_then(|status| status.code());
+            assert!(matches!(code, Some(0..=2)), "{name}, {}: {outcome:?}", to.display());
+            assert_eq!(std::fs::read(&precious).unwrap(), b"mine", "{name}");
+        }
+    }
 }

@@ -9,30 +9,10 @@ use std::path::Path;
 #[path = "support/program.rs"]
 mod program;
 
-use program::Launcher;
+use program::{Launcher, hold_alike};
 
-/// Columns of history.csv that may differ between numbers of ranks.
-const OF_THE_RANKS: [&str; 5] = ["bytes_p", "bytes_q", "bytes_baseline", "messages", "seconds"];
 /// The most that a message may take besides its numbers.
 const HEADER: u64 = 48;
-
-/// Holds a run to another one of the same settings.
-fn hold(serial: &Path, parallel: &Path, what: &str) {
-    for model in ["model.h5", "model-last.h5"] {
-        let (expected, found) =
-            (program::weights(&serial.join(model)), program::weights(&parallel.join(model)));
-        assert_eq!(expected.len(), found.len(), "{what}: layers of {model}");
-        for (l, (expected, found)) in (1..).zip(expected.iter().zip(&found)) {
-            assert!(expected.0 == found.0, "{what}: W of layer {l} of {model} differs");
-            assert!(expected.1 == found.1, "{what}: b of layer {l} of {model} differs");
-        }
-    }
-    let (expected, found) = (program::history(serial), program::history(parallel));
-    assert!(expected.keys().eq(found.keys()), "{what}: columns of history.csv");
-    for (name, expected) in expected.iter().filter(|(name, _)| !OF_THE_RANKS.contains(&name.as_str())) {
-        assert_eq!(expected, &found[name], "{what}: column {name} of history.csv");
-    }
-}
 
 /// Trains once without mpirun, then on 1, 2, 3, 5 and 10 ranks, and on some of them with two threads each.
 fn agree(launcher: &Launcher, data: &Path, settings: &str) {
@@ -44,7 +24,7 @@ fn agree(launcher: &Launcher, data: &Path, settings: &str) {
         let parallel = folder(format!("{ranks}-{threads}"));
         let all = format!("{settings} --threads {threads}");
         program::train(Some(launcher), ranks, data, &parallel, &all);
-        hold(&serial, &parallel, &format!("{ranks} ranks, {threads} threads, {settings}"));
+        hold_alike(&serial, &parallel, &format!("{ranks} ranks, {threads} threads, {settings}"));
     }
 }
 
@@ -124,7 +104,7 @@ fn many_nodes() {
     program::train(None, 1, &data, &serial, settings);
     let parallel = scratch.path().join("parallel");
     program::train(Some(&launcher), 4, &data, &parallel, &format!("{settings} --threads 2"));
-    hold(&serial, &parallel, "4 ranks, 2 threads");
+    hold_alike(&serial, &parallel, "4 ranks, 2 threads");
 }
 
 #[test]

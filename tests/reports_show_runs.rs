@@ -253,7 +253,7 @@ fn damaged_files_give_a_page_or_an_error() {
     let files = ["summary.json", "history.csv", "config.toml"]
         .map(|name| (name, std::fs::read(good.join(name)).unwrap()));
     let mut shown = 0;
-    for number in 0..mutator::mutations(600) {
+    for number in mutator::mutations(600) {
         let mut mutator = mutator::Mutator::of(number);
         let hit = mutator.below(files.len());
         for (i, (name, bytes)) in files.iter().enumerate() {

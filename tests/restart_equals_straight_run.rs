@@ -155,6 +155,21 @@ fn stopped_at_every_iteration_of_stages_that_converge() {
 }
 
 #[test]
+fn stopped_in_shards() {
+    for (features, flags) in [(6, "--quantize pq"), (40, ""), (40, "--subproblem gradient")] {
+        let (_scratch, data) = data(features);
+        let flags = format!("{SMALL} --block-nodes 8 {flags}");
+        for stop in [3, 8, 9, 20] {
+            in_parts(&data, &format!("{flags} --shards 2"), &[(4, stop)], 4);
+            // Other numbers of ranks in as many shards.
+            in_parts(&data, &format!("{flags} --shards 2"), &[(4, stop), (2, stop + 2)], 8);
+        }
+        // Four shards in the first stage, fewer later.
+        in_parts(&data, &format!("{flags} --shards auto"), &[(6, 5), (6, 12), (6, 21)], 6);
+    }
+}
+
+#[test]
 fn stopped_once_in_any_stage_on_the_same_ranks() {
     for (features, flags) in VARIANTS {
         let (_scratch, data) = data(features);
@@ -192,6 +207,34 @@ fn on_other_numbers_of_ranks() {
     }
 }
 
+/// Each rule remembers something else. Stopped at any iteration, again and again, and on other ranks.
+#[test]
+fn optimizers_go_on_too() {
+    for (method, more) in [
+        ("gd", ""),
+        ("adagrad", "--precision f64"),
+        ("adadelta", "--evaluate-every 3"),
+        ("adam", "--dropout 0.5 --block-nodes 17"),
+    ] {
+        let (_scratch, data) = data(6);
+        let flags = format!("--optimizer {method} --layers 3 --neurons 10 --iterations 12 {more}");
+        for stop in 1..12 {
+            in_parts(&data, &flags, &[(2, stop)], 2);
+        }
+        in_parts(&data, &flags, &[(1, 3), (1, 3), (1, 9)], 1);
+        in_parts(&data, &flags, &[(1, 5), (4, 8)], 3);
+    }
+}
+
+/// A stage of one iteration has no second one in which ranks could grant what was asked for in the first.
+#[test]
+fn stages_of_one_iteration_can_be_stopped() {
+    let (_scratch, data) = data(6);
+    in_parts(&data, "--stages 2,3,4,5,6 --neurons 10 --iterations 1", &[(2, 1), (3, 3)], 2);
+    // Asked for before anything, it waits for the second stage.
+    in_parts(&data, "--stages 2,3,4,5 --neurons 10 --iterations 1 --quantize pq", &[(2, 0)], 2);
+}
+
 /// Checkpoints wait for sums and messages that the next iteration would have waited for: nothing may come of it.
 #[test]
 fn checkpoints_change_nothing() {
@@ -206,6 +249,47 @@ fn checkpoints_change_nothing() {
         }
         hold(&without, &with, true, flags);
     }
+}
+
+/// A run that has finished says so and succeeds, with its data set or without, and loses checkpoints that a process which
+/// was killed at its very end has left. One that has not needs its data set.
+#[test]
+fn with_a_finished_run_there_is_nothing_to_do() {
+    let (_scratch, data) = data(6);
+    let scratch = tempfile::tempdir().unwrap();
+    let stopped = scratch.path().join("stopped");
+    let mut raw = parse(SMALL);
+    (raw.data, raw.output) = (Some(data.clone()), Some(stopped.clone()));
+    part(raw, 1, false, Some(9));
+    let checkpoint = "checkpoint-0000000010";
+    let resume = |folder: &Path, flags: &[&str]| {
+        program::run(program::alone().args(["train", "--resume"]).arg(folder).args(flags))
+    };
+    let (one, several) = (scratch.path().join("one"), scratch.path().join("several"));
+    program::train(None, 1, &data, &one, SMALL);
+    program::train(None, 1, &data, &several, &format!("{SMALL} --runs 2"));
+    std::fs::remove_file(&data).unwrap();
+    for (folder, with_checkpoints) in [(&one, one.clone()), (&several, several.join("run-1"))] {
+        let left = with_checkpoints.join(checkpoint);
+        std::fs::create_dir(&left).unwrap();
+        for entry in std::fs::read_dir(stopped.join(checkpoint)).unwrap() {
+            let path = entry.unwrap().path();
+            std::fs::copy(&path, left.join(path.file_name().unwrap())).unwrap();
+        }
+        std::fs::create_dir(with_checkpoints.join("checkpoint-0000000005.removed")).unwrap();
+        let outcome = resume(folder, &[]);
+        assert_eq!(outcome.status.unwrap().code(), Some(0), "{outcome:?}");
+        assert!(outcome.stdout.contains("nothing to go on with: the run in"), "{outcome:?}");
+        assert!(outcome.stdout.contains("has finished"), "{outcome:?}");
+        let names = std::fs::read_dir(&with_checkpoints).unwrap().map(|entry| entry.unwrap().file_name());
+        let left: Vec<_> = names.filter(|name| name.to_string_lossy().starts_with("checkpoint")).collect();
+        assert!(left.is_empty(), "{left:?}");
+        let json = resume(folder, &["--json"]).stdout;
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&json).unwrap(), program::summary(folder));
+    }
+    let outcome = resume(&stopped, &[]);
+    assert_eq!(outcome.status.unwrap().code(), Some(3), "{outcome:?}");
+    assert!(outcome.stderr.contains("data.h5"), "{outcome:?}");
 }
 
 /// The program itself, under mpirun, with the last part on other ranks and threads.

@@ -7,6 +7,8 @@ use serde_json::Value;
 
 #[path = "support/program.rs"]
 mod program;
+#[path = "support/running.rs"]
+mod running;
 
 struct Place {
     scratch: tempfile::TempDir,
@@ -215,4 +217,45 @@ fn what_was_stopped_goes_on_and_comes_to_the_same() {
     assert!(!place.path("long/run-1").exists());
     let again = resume("long", "", 75);
     assert!(again.contains("resumed"), "{again}");
+}
+
+/// The first of several runs is killed while it takes the place of an earlier command's: what goes on is the new one.
+#[test]
+fn what_replaces_an_earlier_command_and_is_killed_goes_on() {
+    if !running::is_possible() {
+        return;
+    }
+    let place = Place::new();
+    for (optimizer, more) in [("admm", "--evaluate-every 1000"), ("adam", "")] {
+        let (data, output) = (place.path("data.h5"), place.path(optimizer));
+        place.train(1, optimizer, "--layers 3 --neurons 8 --iterations 2 --runs 3");
+        let long = format!(
+            "--optimizer {optimizer} --layers 2 --neurons 9 --iterations 2000000 --runs 2 --overwrite \
+             --checkpoint-every 5it {more}"
+        );
+        let mut command = program::alone();
+        command.arg("train").arg("--data").arg(&data).arg("--output").arg(&output);
+        let mut run = running::Running::start(command.args(long.split_whitespace()));
+        let has_checkpoint = || {
+            let entries = std::fs::read_dir(output.join("run-0")).into_iter().flatten().flatten();
+            let mut names = entries.map(|entry| entry.file_name().into_string().unwrap());
+            names.any(|name| name.starts_with("checkpoint-") && !name.contains('.'))
+        };
+        assert!(run.wait_until(|_| has_checkpoint()), "no checkpoint came");
+        assert!(running::signal("KILL", run.pid()));
+        run.end(program::LIMIT);
+        let config = std::fs::read_to_string(output.join("config.toml")).unwrap();
+        assert!(config.contains("neurons = 9") && config.contains("runs = 2"), "{config}");
+        assert!(config.contains(optimizer), "{config}");
+        for gone in ["history.csv", "summary.json", "run-1", "run-2"] {
+            assert!(!output.join(gone).exists(), "{gone}");
+        }
+        let mut resume = program::alone();
+        resume.args(["train", "--resume"]).arg(&output).args(["--max-time", "1s"]);
+        let outcome = program::run(&mut resume);
+        assert_eq!(outcome.status.unwrap().code(), Some(75), "{outcome:?}");
+        assert!(outcome.stdout.contains("  resumed   from "), "{outcome:?}");
+        assert_eq!(program::summary(&output)["status"], "interrupted");
+        assert_eq!(program::summary(&output.join("run-0"))["neurons"], 9);
+    }
 }

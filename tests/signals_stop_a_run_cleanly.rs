@@ -18,10 +18,17 @@ use running::{Running, signal};
 /// Far more iterations than there is time for.
 const LONG: &str = "--stages 2,4 --neurons 8 --iterations 2000000 --evaluate-every 100";
 
+/// The same of an optimizer.
+const STEPS: &str = "--optimizer adam --layers 2 --neurons 8 --iterations 2000000 --evaluate-every 100";
+
 fn start(launcher: Option<&Launcher>, ranks: usize, data: &Path, output: &Path) -> Running {
+    start_with(LONG, launcher, ranks, data, output)
+}
+
+fn start_with(flags: &str, launcher: Option<&Launcher>, ranks: usize, data: &Path, output: &Path) -> Running {
     let mut command = program::on_ranks(launcher, ranks);
     command.arg("train").arg("--data").arg(data).arg("--output").arg(output);
-    let mut running = Running::start(command.args(LONG.split_whitespace()));
+    let mut running = Running::start(command.args(flags.split_whitespace()));
     let history = output.join("history.csv");
     let rows =
         |path: &Path| std::fs::read(path).map_or(0, |text| text.iter().filter(|&&c| c == b'\n').count());
@@ -72,6 +79,23 @@ fn one_process() {
         let run = start(None, 1, &data, &output);
         assert!(signal(name, run.pid()));
         hold(&run.end(LIMIT), &output, name);
+    }
+}
+
+#[test]
+fn an_optimizer() {
+    if !running::is_possible() {
+        return;
+    }
+    let (scratch, data) = data();
+    let launcher = program::launcher();
+    for (ranks, name) in [(1, "USR1"), (3, "TERM")] {
+        let output = scratch.path().join(name);
+        let launcher = launcher.as_ref().filter(|_| ranks > 1);
+        let mut run = start_with(STEPS, launcher, ranks, &data, &output);
+        let held = if launcher.is_some() { run.wait_for_ranks(ranks) } else { [(0, run.pid())].into() };
+        assert!(signal(name, *held.values().last().unwrap()));
+        hold(&run.end(LIMIT), &output, &format!("SIG{name} to an optimizer on {ranks}"));
     }
 }
 

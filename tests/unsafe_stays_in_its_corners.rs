@@ -4,8 +4,8 @@
 
 use std::path::{Path, PathBuf};
 
-/// Calls of C functions that have no safe wrapper: MPI requests, and OpenBLAS's number of threads.
-const CORNERS: [&str; 2] = ["src/linalg/factor.rs", "src/parallel/mpi_requests.rs"];
+/// Calls of functions that have no safe wrapper: MPI requests, OpenBLAS's number of threads, the product in assembly.
+const CORNERS: [&str; 3] = ["src/linalg/factor.rs", "src/linalg/kernel.rs", "src/parallel/mpi_requests.rs"];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).unwrap() {
@@ -19,7 +19,7 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
 }
 
 #[test]
-fn unsafe_code_is_allowed_in_two_named_files() {
+fn unsafe_code_is_allowed_in_named_files_only() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let manifest = std::fs::read_to_string(root.join("Cargo.toml")).unwrap();
     assert!(manifest.contains("unsafe_code = \"deny\""));

@@ -371,7 +371,7 @@ fn outputs_that_are_taken_or_cannot_be_written() {
     assert!(program::weights(&place.path("run/model.h5")) != before);
     assert_eq!(std::fs::read_to_string(place.path("run/notes.txt")).unwrap(), "mine");
     let names = std::fs::read_dir(place.path("run")).unwrap().count();
-    assert_eq!(names, 7, "five files of the run, its lock and the notes");
+    assert_eq!(names, 8, "six files of the run, its lock and the notes");
 }
 
 #[test]

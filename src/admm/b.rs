@@ -11,7 +11,7 @@ use crate::linalg::elements::{flat_mut, rows};
 /// Eq. 5 as printed divides by ν alone and overshoots N-fold; the mean is what the published code takes.
 /// z, W p: nodes × n_l. Cost: 2 N n_l.
 pub fn update<T: Real>(layer: &mut Layer<T>, nodes: usize, team: &mut Team<'_, T>) {
-    let Team { workspace, workers, shards } = team;
+    let Team { workspace, workers, shards, .. } = team;
     let n = layer.b.len();
     let mut sums = workspace.take_blocks(layer.blocks.iter().map(|_| 1), n);
     let blocks = &layer.blocks;
@@ -33,7 +33,7 @@ pub fn update<T: Real>(layer: &mut Layer<T>, nodes: usize, team: &mut Team<'_, T
         tree[0].push(|partial| partial.assign(sum));
     }
     tree[0].finish(&mut total);
-    shards.sum_elements(flat_mut(&mut total));
+    shards.sum_elements(flat_mut(&mut total), &mut workspace.incoming);
     let scale = T::of(1.0 / nodes as f64);
     layer.b = Array1::from_iter(total.iter().map(|&s| s * scale));
     workspace.give(total);

@@ -219,10 +219,16 @@ impl<T: Real> DualWeights<T> {
         shards: &dyn NodeShards<T>,
     ) -> Result<Array2<T>, FactorError> {
         let nodes = self.gram.ncols();
-        let mut all = Array2::zeros((nodes, nodes));
-        shards.gather(flat(&self.gram), flat_mut(&mut all));
         // Formed rarely, so in double precision whatever the run's: K of raw counts is badly conditioned.
-        let mut a = all.mapv(|k| k.f64() * nu);
+        let scaled = |k: &Array2<T>| k.mapv(|k| k.f64() * nu);
+        let mut a = match shards.count() {
+            1 => scaled(&self.gram),
+            _ => {
+                let mut all = Array2::zeros((nodes, nodes));
+                shards.gather(flat(&self.gram), flat_mut(&mut all));
+                scaled(&all)
+            }
+        };
         a.diag_mut().mapv_inplace(|x| x + lambda);
         let inverse = f64::spd_inverse(a)?;
         let first = self.first_node;

@@ -4,15 +4,17 @@
 //! 5 and 6 use the p_{l+1} that line 1 of layer l+1 has just made. So p goes down while W, b and z are updated,
 //! and q goes up behind the first product of the next iteration.
 
+use super::cost::{LayerShape, Ways};
 use super::p::{self, PStep};
 use super::p_quantized::{self, QuantizedP, SpectralNorm};
 use super::q::{self, QStep};
 use super::residuals::{LayerTerms, layer_terms};
-use super::{Boundary, Layer, Penalties, Subproblem, Team, Weights, b, u, w, z, z_last};
-use crate::linalg::elements::{flat_mut, larger};
+use super::{Boundary, Layer, Penalties, Subproblem, Team, b, u, w, z, z_last};
+use crate::linalg::Real;
+use crate::linalg::elements::{self, flat_mut, larger};
 use crate::linalg::factor::FactorError;
-use crate::linalg::{Real, Workers};
 use crate::quantize::{LevelSet, Wire};
+use crate::timing::Phase;
 
 /// W p carried along by additions is formed anew this often, so that rounding does not gather in it.
 const REFRESH_EVERY: u64 = 50;
@@ -138,18 +140,8 @@ pub struct Rules {
 impl Rules {
     /// Whether this layer's p and W are solved exactly; a choice by shapes alone.
     pub fn exact(&self, inputs: usize, nodes: usize) -> bool {
-        match self.subproblem {
-            Subproblem::Gradient => false,
-            Subproblem::Exact => true,
-            Subproblem::Auto => exact_is_worth_it(inputs, nodes),
-        }
+        self.subproblem.is_exact(inputs, nodes)
     }
-}
-
-/// The exact solve costs O(n³) for a factorisation beside products of O(N n²): worth it for narrow layers and
-/// for those with more nodes than neurons.
-fn exact_is_worth_it(inputs: usize, nodes: usize) -> bool {
-    inputs <= 256 || nodes >= inputs
 }
 
 /// What an iteration leaves to be known of one layer and the boundary above it.
@@ -239,8 +231,9 @@ pub fn iterate<T: Real, N: Neighbours<T>>(
 
     for i in 0..state.layers.len() {
         let (below, layer) = (state.below(i), &mut state.layers[i]);
-        let (l, inputs) = (layer.index, inputs_of(layer));
-        let exact = rules.exact(inputs, state.nodes);
+        let (l, shape) = (layer.index, LayerShape::of(layer, state.nodes));
+        let exact = rules.exact(shape.inputs, state.nodes);
+        let mut ways = Ways { exact_w: exact, exact_p: false, refreshed: false };
         let mut report = LayerReport { index: l, ..LayerReport::default() };
 
         // Lines 1: p.
@@ -248,12 +241,15 @@ pub fn iterate<T: Real, N: Neighbours<T>>(
             let boundary = &mut state.boundaries[below];
             let levels = rules.p_levels.as_ref().and_then(|sets| sets.get(l - 2));
             let solve = exact && (levels.is_none() || rules.quantized_p == QuantizedP::BestLevels);
+            ways.exact_p = solve;
+            ways.refreshed = levels.is_none() && rules.wire.is_some();
+            let _p = team.enter_with(Phase::P, shape.p(ways));
             let h = match solve {
                 true => p::exact_begin(layer, team),
                 false => p::gradient_begin(layer, team),
             };
             if i == 0 && !std::mem::take(&mut state.below_is_current) {
-                receive_q(boundary, rules, neighbours, team.workers, scale)?;
+                receive_q(boundary, rules, neighbours, team, scale)?;
             }
             let step = match (levels, solve) {
                 (Some(levels), true) => {
@@ -287,7 +283,8 @@ pub fn iterate<T: Real, N: Neighbours<T>>(
         }
         neighbours.progress()?;
 
-        // Lines 2, 3: W and b.
+        // Line 2: W.
+        let updating = team.enter_with(Phase::W, shape.w(ways));
         let boundary = below.map(|below| &state.boundaries[below]);
         if exact {
             let step = w::exact(layer, boundary, penalties, team);
@@ -298,10 +295,16 @@ pub fn iterate<T: Real, N: Neighbours<T>>(
                 w::refresh(layer, boundary, team);
             }
         }
+        drop(updating);
         neighbours.progress()?;
+
+        // Line 3: b.
+        let updating = team.enter(Phase::B);
         b::update(layer, state.nodes, team);
+        drop(updating);
 
         // Line 4: z.
+        let updating = team.enter(Phase::Z);
         let above = state.above(i);
         let layer = &mut state.layers[i];
         match (above, &state.labels) {
@@ -318,6 +321,8 @@ pub fn iterate<T: Real, N: Neighbours<T>>(
             }
             (None, None) => {}
         }
+        drop(updating);
+        let searching = team.enter(Phase::Terms);
         report.not_finite = report.not_finite.or_else(|| {
             let b_is_finite = layer.b.iter().all(|b| b.is_finite());
             match (b_is_finite, not_finite(layer.blocks.iter().map(|block| &block.m))) {
@@ -326,6 +331,7 @@ pub fn iterate<T: Real, N: Neighbours<T>>(
                 _ => not_finite(layer.blocks.iter().map(|block| &block.z)).then_some(Variable::Z),
             }
         });
+        drop(searching);
         neighbours.progress()?;
         reports.push(report);
     }
@@ -342,13 +348,16 @@ pub fn iterate<T: Real, N: Neighbours<T>>(
                 neighbours.receive_p(boundary)?;
             }
             let levels = rules.q_levels.as_ref().and_then(|sets| sets.get(layer.index - 1));
+            let updating = team.enter(Phase::Q);
             let mut work: Vec<_> =
                 boundary.blocks.iter_mut().map(|block| (block, QStep::default())).collect();
             team.workers.each(&mut work, |k, (block, step)| {
                 *step = q::update(&layer.blocks[k].z, block, penalties, levels, rules.wire);
-                u::update(block, penalties.rho);
             });
             steps.extend(work.iter().map(|work| work.1));
+            drop(updating);
+            update_u(boundary, penalties.rho, team);
+            let _terms = team.enter(Phase::Terms);
             report.q_peak = steps.iter().fold(0.0, |top, step| larger(top, step.peak));
             if report.not_finite.is_none() {
                 let q_is_bad = !report.q_peak.is_finite();
@@ -362,9 +371,10 @@ pub fn iterate<T: Real, N: Neighbours<T>>(
                 neighbours.send_q(boundary)?;
             }
         }
+        let _terms = team.enter(Phase::Terms);
         let edge = above.map(|above| (&state.boundaries[above], steps.as_slice()));
         let labels = if above.is_none() { state.labels.as_deref() } else { None };
-        report.terms = layer_terms(layer, edge, labels, penalties);
+        report.terms = layer_terms(layer, edge, labels, penalties, team);
     }
     Ok(())
 }
@@ -377,35 +387,24 @@ pub fn receive_q<T: Real, N: Neighbours<T>>(
     boundary: &mut Boundary<T>,
     rules: &Rules,
     neighbours: &mut N,
-    workers: &Workers,
+    team: &Team<'_, T>,
     scale: f64,
 ) -> Result<(), N::Error> {
     let Some(previous) = rules.previous else { return Ok(()) };
     neighbours.receive_q(boundary, rules.iteration - 1)?;
-    workers.each(&mut boundary.blocks, |_, block| u::update(block, previous.rho));
+    update_u(boundary, previous.rho, team);
     if scale != 1.0 {
         boundary.scale_u(scale);
     }
     Ok(())
 }
 
-/// n_{l−1}.
-fn inputs_of<T: Real>(layer: &Layer<T>) -> usize {
-    match &layer.weights {
-        Weights::Hidden(w) => w.ncols(),
-        Weights::First(first) => first.w.ncols(),
-        Weights::Dual(dual) => dual.gram.ncols(),
-    }
+fn update_u<T: Real>(boundary: &mut Boundary<T>, rho: f64, team: &Team<'_, T>) {
+    let _u = team.enter(Phase::U);
+    team.workers.each(&mut boundary.blocks, |_, block| u::update(block, rho));
 }
 
 /// Whether some element is NaN or infinite.
 fn not_finite<'a, T: Real>(mut blocks: impl Iterator<Item = &'a ndarray::Array2<T>>) -> bool {
-    // A sum is not finite where an element is not; values near overflow have diverged as well.
-    blocks.any(|block| {
-        crate::linalg::elements::rows(block).any(|row| {
-            let mut sum = T::zero();
-            row.iter().for_each(|&x| sum += x * T::zero());
-            sum != T::zero()
-        })
-    })
+    blocks.any(|block| elements::rows(block).any(elements::has_not_finite))
 }

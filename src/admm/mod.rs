@@ -13,6 +13,7 @@
 //! | 6 | u_l | [`u`] | – |
 
 pub mod b;
+pub mod cost;
 pub mod deepen;
 pub mod first_layer;
 pub mod iteration;
@@ -45,4 +46,18 @@ pub enum Subproblem {
     Exact,
     /// Gradient where a factorisation would cost more than the products it saves, exact elsewhere.
     Auto,
+}
+
+impl Subproblem {
+    /// Whether p and W of a layer with so many inputs are solved exactly, with N nodes: a choice by shapes alone.
+    ///
+    /// The exact solve costs O(n³) for a factorisation beside products of O(N n²): worth it for narrow layers and
+    /// for those with more nodes than neurons.
+    pub fn is_exact(self, inputs: usize, nodes: usize) -> bool {
+        match self {
+            Subproblem::Gradient => false,
+            Subproblem::Exact => true,
+            Subproblem::Auto => inputs <= 256 || nodes >= inputs,
+        }
+    }
 }

@@ -5,7 +5,9 @@
 use ndarray::{Array1, Array2};
 
 use super::{Boundary, BoundaryBlock, Layer, LayerBlock, Penalties, Team, Weights};
-use crate::linalg::elements::{flat_vector, frobenius2, rows, rows_mut, settle_all, sum_squares};
+use crate::linalg::elements::{
+    flat, flat_mut, flat_vector, frobenius2, rows, rows_mut, settle, settle_all, sum_squares,
+};
 use crate::linalg::factor::FactorError;
 use crate::linalg::{Real, product::product};
 
@@ -61,8 +63,9 @@ pub fn gradient_finish<T: Real>(
         let mut pairs: Vec<_> = layer.blocks.iter_mut().zip(&mut below.blocks).collect();
         let (h, wg) = (&h, &wg);
         team.workers.each(&mut pairs, |i, (block, boundary)| {
-            boundary.p.scaled_add(scale, &h[i]);
-            settle_all(&mut boundary.p);
+            for (p, &g) in flat_mut(&mut boundary.p).iter_mut().zip(flat(&h[i])) {
+                *p = settle(*p + scale * g);
+            }
             block.m.scaled_add(scale, &wg[i]);
         });
     }
@@ -88,7 +91,8 @@ pub fn exact_finish<T: Real>(
     let Weights::Hidden(w) = &layer.weights else { return Ok(PStep::default()) };
     let n = w.ncols();
     let mut a = Array2::zeros((n, n));
-    team.workers.product(T::of(penalties.nu), &w.t().to_owned(), w, T::zero(), &mut a);
+    team.workers.gram(1, |_| w, team.workspace.gram(n), &mut a);
+    a *= T::of(penalties.nu);
     a.diag_mut().mapv_inplace(|x| x + T::of(penalties.rho));
     let inverse = T::spd_inverse(a)?;
     let (rho, nu) = (T::of(penalties.rho), T::of(penalties.nu));

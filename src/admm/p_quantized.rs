@@ -124,7 +124,8 @@ pub fn best_levels<T: Real>(
     let n = w.ncols();
     let (rho, nu) = (T::of(penalties.rho), T::of(penalties.nu));
     let mut a = Array2::zeros((n, n));
-    team.workers.product(nu, &w.t().to_owned(), w, T::zero(), &mut a);
+    team.workers.gram(1, |_| w, team.workspace.gram(n), &mut a);
+    a *= nu;
     a.diag_mut().mapv_inplace(|x| x + rho);
     let mut work: Vec<_> = h.iter_mut().zip(&mut below.blocks).map(|(h, block)| (h, block, 0.0)).collect();
     team.workers.each(&mut work, |_, (g, block, top)| {

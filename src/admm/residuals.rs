@@ -3,8 +3,8 @@
 //! Each term is a sum over blocks in the fixed tree, and one entry a layer, so that adding the layers in order
 //! gives the same bits for every number of ranks.
 
-use super::{Boundary, Layer, Penalties, Weights, q::QStep};
-use crate::linalg::elements::{rows, sum2};
+use super::{Boundary, Layer, Penalties, Team, Weights, q::QStep};
+use crate::linalg::elements::{rows, sums3};
 use crate::linalg::{Real, ScalarSum};
 
 /// Terms of layer l alone and of the boundary above it, over the nodes of one shard; all but the decay are sums over nodes.
@@ -33,6 +33,8 @@ pub struct LayerTerms {
 impl LayerTerms {
     /// Number of values in [`LayerTerms::to_array`].
     pub const COUNT: usize = 9;
+    /// The place of the decay among them, the one that is no sum over nodes: every shard has all of it.
+    pub const DECAY: usize = 1;
 
     /// All values, to be reduced.
     pub fn to_array(self) -> [f64; Self::COUNT] {
@@ -84,56 +86,44 @@ impl Totals {
     }
 }
 
-/// Terms of layer l after an iteration; `above` is its boundary with layer l+1, `labels` are those of its blocks
+/// Terms of layer l after an iteration; `edge` is its boundary with layer l+1, `labels` are those of its blocks
 /// where l = L. `steps` are the q updates' own results, by block. Cost: about 12 N n_l.
 pub fn layer_terms<T: Real>(
     layer: &Layer<T>,
-    above: Option<(&Boundary<T>, &[QStep])>,
+    edge: Option<(&Boundary<T>, &[QStep])>,
     labels: Option<&[Vec<usize>]>,
     penalties: &Penalties,
+    team: &Team<'_, T>,
 ) -> LayerTerms {
     let mut terms = LayerTerms::default();
     let b = crate::linalg::elements::flat_vector(&layer.b);
-    terms.fit = ScalarSum::of(layer.blocks.iter().map(|block| {
-        let squares = rows(&block.z).zip(rows(&block.m)).map(|(z, m)| {
-            let mut sum = 0.0;
-            for ((&z, &m), &b) in z.iter().zip(m).zip(b) {
-                let r = z - m - b;
-                sum += (r * r).f64();
-            }
-            sum
-        });
-        squares.sum::<f64>()
-    }));
+    let mut sums: Vec<[f64; 4]> = vec![[0.0; 4]; layer.blocks.len()];
+    team.workers.each(&mut sums, |k, sums| {
+        let block = &layer.blocks[k];
+        for (z, m) in rows(&block.z).zip(rows(&block.m)) {
+            let [fit] = sums3([z, m, b], |z, m, b| [(z - m - b) * (z - m - b)]);
+            sums[0] += fit;
+        }
+        let Some(edge) = edge.map(|(boundary, _)| &boundary.blocks[k]) else { return };
+        for (((p, q), u), z) in rows(&edge.p).zip(rows(&edge.q)).zip(rows(&edge.u)).zip(rows(&block.z)) {
+            let [coupling] = sums3([q, z, z], |q, z, _| {
+                let difference = q - z.max(T::zero());
+                [difference * difference]
+            });
+            let [inner, primal] = sums3([p, q, u], |p, q, u| [u * (p - q), (p - q) * (p - q)]);
+            sums[1] += coupling;
+            sums[2] += inner;
+            sums[3] += primal;
+        }
+    });
+    let sum = |k: usize| ScalarSum::of(sums.iter().map(|sums| sums[k]));
+    [terms.fit, terms.coupling, terms.inner, terms.primal] = [0, 1, 2, 3].map(sum);
     let norm2 = match &layer.weights {
         Weights::Dual(dual) => dual.norm2_with(&layer.blocks),
         weights => [weights.norm2(), 0.0],
     };
     [terms.decay, terms.decay_of_nodes] = norm2.map(|norm2| 0.5 * layer.penalty.decay(penalties.nu) * norm2);
-    if let Some((boundary, steps)) = above {
-        let sums: Vec<[f64; 3]> = boundary
-            .blocks
-            .iter()
-            .zip(&layer.blocks)
-            .map(|(edge, block)| {
-                let mut sums = [0.0; 3];
-                for (((p, q), u), z) in
-                    rows(&edge.p).zip(rows(&edge.q)).zip(rows(&edge.u)).zip(rows(&block.z))
-                {
-                    sums[0] += sum2(q, z, |q, z| (q - z.max(0.0)) * (q - z.max(0.0)));
-                    sums[2] += sum2(p, q, |p, q| (p - q) * (p - q));
-                    let mut inner = 0.0;
-                    for ((&p, &q), &u) in p.iter().zip(q).zip(u) {
-                        inner += (u * (p - q)).f64();
-                    }
-                    sums[1] += inner;
-                }
-                sums
-            })
-            .collect();
-        terms.coupling = ScalarSum::of(sums.iter().map(|s| s[0]));
-        terms.inner = ScalarSum::of(sums.iter().map(|s| s[1]));
-        terms.primal = ScalarSum::of(sums.iter().map(|s| s[2]));
+    if let Some((_, steps)) = edge {
         terms.dual = ScalarSum::of(steps.iter().map(|s| s.change2));
     }
     if let Some(labels) = labels {

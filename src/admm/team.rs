@@ -2,6 +2,7 @@
 
 use super::Workspace;
 use crate::linalg::{NodeShards, OneShard, Real, ScalarSum, Workers};
+use crate::timing::{Phase, PhaseClock, PhaseGuard};
 
 /// The threads of a rank, the ranks that share its layers, and buffers.
 pub struct Team<'a, T> {
@@ -11,12 +12,33 @@ pub struct Team<'a, T> {
     pub shards: &'a dyn NodeShards<T>,
     /// Buffers.
     pub workspace: &'a mut Workspace<T>,
+    /// The rank's clock, where there is one.
+    pub clock: Option<&'a PhaseClock>,
 }
 
 impl<'a, T: Real> Team<'a, T> {
     /// A rank that holds all nodes of its layers.
     pub fn of_one_shard(workspace: &'a mut Workspace<T>, workers: &'a Workers) -> Self {
-        Self { workers, shards: &OneShard, workspace }
+        Self { workers, shards: &OneShard, workspace, clock: None }
+    }
+
+    /// The same, with its time taken by `clock`.
+    pub fn timed_by(self, clock: &'a PhaseClock) -> Self {
+        Self { clock: Some(clock), ..self }
+    }
+
+    /// Enters a phase until the guard is dropped.
+    pub fn enter(&self, phase: Phase) -> PhaseGuard<'a> {
+        PhaseGuard::of(self.clock, phase)
+    }
+
+    /// The same, with so many floating point operations that are made in it.
+    pub fn enter_with(&self, phase: Phase, operations: f64) -> PhaseGuard<'a> {
+        let guard = self.enter(phase);
+        if let Some(clock) = self.clock {
+            clock.count(operations);
+        }
+        guard
     }
 
     /// Sums over all nodes of values that are given by block.
@@ -39,6 +61,17 @@ impl<'a, T: Real> Team<'a, T> {
     ) {
         let trees = self.workspace.sum(out.dim());
         self.workers.sum_of_products(count, blocks, trees, out);
-        self.shards.sum_elements(crate::linalg::elements::flat_mut(out));
+        self.shards.sum_elements(crate::linalg::elements::flat_mut(out), &mut self.workspace.incoming);
+    }
+
+    /// out ← Σ over the blocks of all shards of Aᵀ A; `blocks(i)` gives A (nodes × n) of this shard's.
+    pub fn gram<'b>(
+        &mut self,
+        count: usize,
+        blocks: impl Fn(usize) -> &'b ndarray::Array2<T> + Sync,
+        out: &mut ndarray::Array2<T>,
+    ) {
+        self.workers.gram(count, blocks, self.workspace.gram(out.ncols()), out);
+        self.shards.sum_elements(crate::linalg::elements::flat_mut(out), &mut self.workspace.incoming);
     }
 }

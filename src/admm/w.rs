@@ -100,7 +100,7 @@ pub fn exact<T: Real>(
         let mut c = team.workspace.take((rows, n));
         team.sum_of_products(blocks.len(), |i| (&t[i], input(i)), &mut c);
         let mut gram_of = |out: &mut Array2<T>| {
-            team.sum_of_products(blocks.len(), |i| (input(i), input(i)), out);
+            team.gram(blocks.len(), input, out);
         };
         match cache {
             Some((gram, inverse)) => {

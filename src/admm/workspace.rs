@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use ndarray::Array2;
 
+use crate::linalg::gram::GramStrips;
 use crate::linalg::{MatrixSum, Real};
 
 /// Free matrices by shape, and the trees of sums over nodes by shape.
@@ -11,12 +12,15 @@ use crate::linalg::{MatrixSum, Real};
 pub struct Workspace<T> {
     free: HashMap<(usize, usize), Vec<Array2<T>>>,
     sums: HashMap<(usize, usize), Vec<MatrixSum<T>>>,
+    grams: HashMap<usize, GramStrips<T>>,
+    /// What comes from other shards before it is added.
+    pub incoming: Vec<T>,
 }
 
 impl<T: Real> Workspace<T> {
     /// An empty workspace.
     pub fn new() -> Self {
-        Self { free: HashMap::new(), sums: HashMap::new() }
+        Self { free: HashMap::new(), sums: HashMap::new(), grams: HashMap::new(), incoming: Vec::new() }
     }
 
     /// A matrix of this shape; its content is arbitrary.
@@ -42,6 +46,11 @@ impl<T: Real> Workspace<T> {
     /// The tree of sums for outputs of this shape.
     pub fn sum(&mut self, shape: (usize, usize)) -> &mut Vec<MatrixSum<T>> {
         self.sums.entry(shape).or_default()
+    }
+
+    /// The strips of Gram matrices of this size.
+    pub fn gram(&mut self, n: usize) -> &mut GramStrips<T> {
+        self.grams.entry(n).or_default()
     }
 
     /// Bytes held.

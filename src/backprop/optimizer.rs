@@ -18,6 +18,17 @@ pub enum Rule {
     Adam,
 }
 
+impl Rule {
+    /// How many numbers it remembers for every parameter.
+    pub fn memories(self) -> usize {
+        match self {
+            Rule::Gd => 0,
+            Rule::Adagrad => 1,
+            Rule::Adadelta | Rule::Adam => 2,
+        }
+    }
+}
+
 /// A rule with what it remembers of earlier gradients.
 #[derive(Debug, Clone)]
 pub struct Optimizer<T> {
@@ -32,13 +43,19 @@ pub struct Optimizer<T> {
 impl<T: Real> Optimizer<T> {
     /// At the start, for this many parameters.
     pub fn new(rule: Rule, learning_rate: f64, weight_decay: f64, parameters: usize) -> Self {
-        let (first, second) = match rule {
-            Rule::Gd => (0, 0),
-            Rule::Adagrad => (parameters, 0),
-            Rule::Adadelta | Rule::Adam => (parameters, parameters),
-        };
-        let zeros = |length| vec![T::zero(); length];
-        Self { rule, learning_rate, weight_decay, steps: 0, first: zeros(first), second: zeros(second) }
+        let zeros = |is_there| vec![T::zero(); if is_there { parameters } else { 0 }];
+        let (first, second) = (zeros(rule.memories() > 0), zeros(rule.memories() > 1));
+        Self { rule, learning_rate, weight_decay, steps: 0, first, second }
+    }
+
+    /// What it remembers: one or two numbers for every parameter, or nothing.
+    pub fn memory(&self) -> [&[T]; 2] {
+        [&self.first, &self.second]
+    }
+
+    /// Goes on after `steps` steps with what [`Optimizer::memory`] was then.
+    pub fn go_on_from(&mut self, steps: u64, [first, second]: [Vec<T>; 2]) {
+        (self.steps, self.first, self.second) = (steps, first, second);
     }
 
     /// One step along `gradient`, with g = gradient + λ θ (weight decay as an L2 term, on all parameters):

@@ -42,6 +42,16 @@ impl Layout {
         self.starts[self.layers()]
     }
 
+    /// Floating point operations of the products of a gradient over so many nodes: forward, and backward to W and, above
+    /// layer 1, to the inputs.
+    pub fn gradient_operations(&self, nodes: usize) -> f64 {
+        let of = |l: usize| {
+            let products = if l == 1 { 2 } else { 3 };
+            (products * self.widths[l] * self.widths[l - 1]) as f64
+        };
+        2.0 * nodes as f64 * (1..=self.layers()).map(of).sum::<f64>()
+    }
+
     /// Whether there are no parameters.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

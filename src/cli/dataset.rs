@@ -1,15 +1,19 @@
-//! `pdadmm-g dataset import | generate | check`.
+//! `pdadmm-g dataset import | generate | augment | check`.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::Failure;
+use crate::augment::{AugmentReport, AugmentSettings, augment};
 use crate::dataset::generate::{GenerateSettings, generate};
 use crate::dataset::import::{edge_list, graphsaint, npz, ogb, planetoid};
 use crate::dataset::{Dataset, DatasetError, Summary, checksum};
 use crate::error_chain;
-use crate::inspection::{FileKind, inspect};
+use crate::graph::{FeatureNorm, Operators};
+use crate::inspection::{FileKind, Findings, inspect};
+use crate::parallel::{Communicator, SingleProcess};
 use crate::storage::refuse_existing;
 
 /// Make and check data set files.
@@ -19,6 +23,8 @@ pub enum DatasetCommand {
     Import(ImportArguments),
     /// Make a random graph with communities, of any size and without a network
     Generate(GenerateArguments),
+    /// Compute the augmented features once and store them; mpirun -n R shares work and memory out over R ranks
+    Augment(AugmentArguments),
     /// Verify everything that training relies on and print a summary
     Check(CheckArguments),
 }
@@ -105,6 +111,32 @@ pub struct GenerateArguments {
     pub overwrite: bool,
 }
 
+/// Arguments of `dataset augment`.
+#[derive(Debug, Args)]
+pub struct AugmentArguments {
+    /// Data set file
+    #[arg(long, value_name = "FILE.h5")]
+    pub data: PathBuf,
+    /// File to write: a copy of the data set with the augmented features in it
+    #[arg(long, value_name = "FILE.h5")]
+    pub output: PathBuf,
+    /// Operators, as for `train`
+    #[arg(long, value_name = "LIST", default_value_t)]
+    pub operators: Operators,
+    /// Scaling of the raw features, as for `train`
+    #[arg(long, value_enum, value_name = "NORM", default_value_t = FeatureNorm::None)]
+    pub feature_norm: FeatureNorm,
+    /// Threads of each rank
+    #[arg(long, value_name = "T", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: u16,
+    /// Replace the output if it exists; it may be the data set itself
+    #[arg(long)]
+    pub overwrite: bool,
+    /// Read the file without inspecting it in a process of its own first
+    #[arg(long)]
+    pub trust_files: bool,
+}
+
 /// Arguments of `dataset check`.
 #[derive(Debug, Args)]
 pub struct CheckArguments {
@@ -125,6 +157,11 @@ pub fn run(command: &DatasetCommand) -> Result<(), (u8, String)> {
     match command {
         DatasetCommand::Import(arguments) => run_import(arguments).map_err(explain),
         DatasetCommand::Generate(arguments) => run_generate(arguments).map_err(explain),
+        DatasetCommand::Augment(arguments) => {
+            run_augment(arguments, inspect_augment(arguments), &SingleProcess)
+                .map(drop)
+                .map_err(|Failure { exit_code, message, .. }| (exit_code, message))
+        }
         DatasetCommand::Check(CheckArguments { file, trust_files: true }) => {
             Dataset::read(file).and_then(|data| report(&data, file)).map_err(explain)
         }
@@ -179,6 +216,48 @@ fn run_generate(arguments: &GenerateArguments) -> Result<(), DatasetError> {
     })?;
     data.write(&arguments.output, arguments.overwrite)?;
     report(&data, &arguments.output)
+}
+
+/// Inspects the file that is to be augmented; before MPI starts.
+pub fn inspect_augment(arguments: &AugmentArguments) -> Findings {
+    Findings::before_start(arguments.trust_files, &[(FileKind::Dataset, &arguments.data)])
+}
+
+/// Augments with all ranks together; rank 0 prints the result to standard output.
+///
+/// # Errors
+/// [`Failure`], the same on all ranks unless they lost each other.
+pub fn run_augment(
+    arguments: &AugmentArguments,
+    findings: Findings,
+    communicator: &dyn Communicator,
+) -> Result<u8, Failure> {
+    let AugmentArguments { data, output, operators, feature_norm, threads, overwrite, .. } = arguments;
+    let settings = AugmentSettings {
+        data: data.clone(),
+        output: output.clone(),
+        overwrite: *overwrite,
+        operators: operators.clone(),
+        feature_norm: *feature_norm,
+        threads: usize::from(*threads),
+        inspected: findings.agree(communicator)?.into_iter().next(),
+    };
+    let report = augment(&settings, communicator).map_err(|error| Failure {
+        message: error_chain(&error),
+        exit_code: error.exit_code(),
+        is_joint: error.is_joint(),
+    })?;
+    if let Some(AugmentReport { dataset, nodes, width, checksum, peak_bytes }) = report {
+        let mebibytes: Vec<String> = peak_bytes.iter().map(|bytes| (bytes >> 20).to_string()).collect();
+        // Nobody is there to be told when standard output is closed.
+        let mut out = std::io::stdout().lock();
+        let _ = writeln!(out, "{:<18} {dataset}", "name");
+        let _ = writeln!(out, "{:<18} {operators}, feature norm {}", "operators", feature_norm.name());
+        let _ = writeln!(out, "{:<18} {nodes} nodes, {width} features", "augmented");
+        let _ = writeln!(out, "{:<18} {} MiB at most, by rank", "memory", mebibytes.join(" "));
+        let _ = writeln!(out, "{:<18} {} ({checksum})", "file", output.display());
+    }
+    Ok(0)
 }
 
 fn report(data: &Dataset, path: &Path) -> Result<(), DatasetError> {

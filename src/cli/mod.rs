@@ -2,6 +2,7 @@
 
 pub mod dataset;
 pub mod definitions;
+pub mod plan;
 pub mod predict;
 pub mod report;
 mod signals;
@@ -32,6 +33,8 @@ pub enum Command {
     Dataset(dataset::DatasetCommand),
     /// Train a network; start it with mpirun -n R to spread its layers over R ranks
     Train(Box<train::TrainArguments>),
+    /// Tell which rank of a run would hold which layers, memory, products and bytes, without starting it
+    Plan(Box<plan::PlanArguments>),
     /// Predict the class of every node with a trained model; mpirun -n R shares the nodes out over R ranks
     Predict(predict::PredictArguments),
     /// Measure test accuracy against bytes for every way to send p and q (the paper's Figure 5); ranks are threads

@@ -1,7 +1,6 @@
 //! `pdadmm-g train`.
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use clap::Args;
@@ -12,8 +11,8 @@ use crate::error_chain;
 use crate::inspection::{FileKind, Findings};
 use crate::linalg::Real;
 use crate::parallel::{Communicator, WaitPolicy, agree, broadcast, may_be_rank_zero};
-use crate::settings::{Method, Precision, RawSettings, Settings, SettingsError, resumed};
-use crate::train::{RunOptions, Screen, Status, TrainError, checkpoint_files, train, train_several};
+use crate::settings::{Precision, RawSettings, Settings, SettingsError, resumed};
+use crate::train::{Ended, RunOptions, Screen, TrainError, checkpoint_files, train, train_several};
 
 /// How a run shows how far it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -57,6 +56,7 @@ pub struct TrainArguments {
 /// Inspects the files that the run will read; before MPI starts. Wrong settings are for [`run`] to report.
 pub fn inspect(arguments: &TrainArguments) -> Findings {
     match checked_settings(arguments) {
+        Ok(settings) if ended(arguments, &settings).is_some() => Findings::Elsewhere,
         Ok(settings) => {
             let parts = match &arguments.resume {
                 Some(_) if !arguments.trust_files && may_be_rank_zero() => {
@@ -87,21 +87,18 @@ pub fn run(
         (2, error_chain(error))
     });
     let settings = checked.map_err(Failure::from)?;
+    // Before the files: it does not matter whether those of a run that has finished are still there.
+    if arguments.resume.is_some()
+        && let Some(code) = already_ended(arguments, &settings, communicator)?
+    {
+        return Ok(code);
+    }
     let inspected = findings.agree(communicator)?.into_iter().next();
     let screen = match communicator.rank() == 0 && screen_is_on(arguments) {
         true => screen(arguments.progress),
         false => Screen::silent(),
     };
-    if let Some(folder) = &arguments.resume
-        && let Some(code) = already_ended(folder, communicator, screen_is_on(arguments))?
-    {
-        return Ok(code);
-    }
-    // Backpropagation leaves no checkpoints: a signal ends it at once.
-    let flag = match settings.method {
-        Method::Admm => listen(communicator.rank()),
-        _ => Ok(Arc::default()),
-    };
+    let flag = listen(communicator.rank());
     let flag = agree(communicator, &WaitPolicy::new(), "signals", flag, |error| {
         (1, format!("cannot listen to signals: {error}"))
     });
@@ -159,38 +156,36 @@ fn screen_is_on(arguments: &TrainArguments) -> bool {
     !arguments.quiet && !arguments.json
 }
 
+/// How the run that is to go on has ended, if it has.
+fn ended(arguments: &TrainArguments, settings: &Settings) -> Option<Ended> {
+    arguments.resume.as_ref().and_then(|folder| Ended::of(folder, settings.runs))
+}
+
 /// The exit code of a run that has ended and needs nothing more; rank 0 says so. `None` where there is more to do.
 fn already_ended(
-    folder: &Path,
+    arguments: &TrainArguments,
+    settings: &Settings,
     communicator: &dyn Communicator,
-    speaks: bool,
 ) -> Result<Option<u8>, Failure> {
-    let own = match communicator.rank() {
-        0 => ended_with(&folder.join("summary.json")).map_or(Vec::new(), |(code, text)| {
-            if speaks {
-                use std::io::Write;
-                let folder = folder.display();
-                let _ = writeln!(std::io::stdout(), "nothing to go on with: the run in {folder} has {text}");
-            }
-            vec![code]
-        }),
-        _ => Vec::new(),
-    };
+    let is_root = communicator.rank() == 0;
+    let own = ended(arguments, settings).filter(|_| is_root).map_or(Vec::new(), |Ended { code, words }| {
+        Ended::remove_checkpoints(&settings.output, settings.runs);
+        use std::io::Write;
+        let mut out = std::io::stdout();
+        if screen_is_on(arguments) {
+            let folder = settings.output.display();
+            let _ = writeln!(out, "nothing to go on with: the run in {folder} has {words}");
+        } else if arguments.json {
+            let _ = out.write_all(&std::fs::read(settings.output.join("summary.json")).unwrap_or_default());
+        }
+        vec![code]
+    });
     let code = broadcast(communicator, &WaitPolicy::new(), "how the run ended", 0, own);
     code.map(|code| code.first().copied()).map_err(|error| Failure {
         message: error_chain(&error),
         exit_code: 1,
         is_joint: false,
     })
-}
-
-/// What a summary says of a run that ended by itself: exit code and words.
-fn ended_with(summary: &Path) -> Option<(u8, String)> {
-    let text = std::fs::read_to_string(summary).ok()?;
-    let summary: serde_json::Value = serde_json::from_str(&text).ok()?;
-    let status = summary.get("status")?.as_str()?;
-    let code = Status::code_of_ended(status)?;
-    Some((code, format!("{status}: {}", summary.get("message")?.as_str()?)))
 }
 
 /// The settings of flags and file, checked.

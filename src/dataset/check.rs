@@ -2,6 +2,9 @@
 //! come here.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
+
+use ndarray::Array2;
 
 use super::{Dataset, Features, SparseMatrix, Split};
 use crate::storage::{Fault, reserve};
@@ -15,34 +18,18 @@ pub const MAX_CLASSES: usize = 1 << 20;
 /// Longest name of a data set or a split, in bytes.
 pub const MAX_NAME: usize = 256;
 
-/// Builds a compressed matrix of `shape` from raw parts, or says which entry breaks which rule:
-/// `indptr` starts at 0, never falls and ends at the number of entries; indices rise within a row
-/// and stay below the number of columns; values are finite.
-pub(crate) fn compressed_rows(
+/// The starts of rows `rows` of `all` compressed rows with `entries` entries, and the end of the last: they never
+/// fall, from 0 at row 0 to the number of entries at the end.
+pub(crate) fn row_starts(
     place: &str,
-    shape: (usize, usize),
+    rows: &Range<usize>,
+    all: usize,
+    entries: usize,
     indptr: &[i64],
-    indices: &[i64],
-    data: Vec<f32>,
-) -> Result<SparseMatrix, Fault> {
-    let (rows, columns) = shape;
-    if Some(indptr.len()) != rows.checked_add(1) {
-        return Err(Fault::new(
-            format!("{place}/indptr"),
-            format!("{rows} + 1 entries, one more than the rows in `shape`"),
-            format!("{}", indptr.len()),
-        ));
-    }
-    if indices.len() != data.len() {
-        return Err(Fault::new(
-            format!("{place}/data"),
-            format!("{} entries, as many as indices", indices.len()),
-            format!("{}", data.len()),
-        ));
-    }
+) -> Result<Vec<usize>, Fault> {
     let mut starts: Vec<usize> = reserve(place, indptr.len())?;
     let mut last = 0;
-    for (row, &start) in indptr.iter().enumerate() {
+    for (row, &start) in (rows.start..).zip(indptr) {
         let found = usize::try_from(start).ok();
         let wrong =
             |expected: String| Fault::new(format!("{place}/indptr[{row}]"), expected, format!("{start}"));
@@ -55,43 +42,44 @@ pub(crate) fn compressed_rows(
         if found < last {
             return Err(wrong(format!("at least {last}, the entry before")));
         }
-        if found > indices.len() {
-            return Err(wrong(format!("at most {}, the number of indices", indices.len())));
+        if found > entries {
+            return Err(wrong(format!("at most {entries}, the number of indices")));
         }
         starts.push(found);
         last = found;
     }
-    if last != indices.len() {
+    if rows.end == all && last != entries {
         return Err(Fault::new(
-            format!("{place}/indptr[{rows}]"),
-            format!("{}, the number of indices", indices.len()),
+            format!("{place}/indptr[{all}]"),
+            format!("{entries}, the number of indices"),
             format!("{last}"),
         ));
     }
-    sorted_rows(place, &starts, indices, columns)?;
-    finite(&format!("{place}/data"), &data)?;
-    let mut narrow: Vec<u32> = reserve(place, indices.len())?;
-    for &index in indices {
-        // In range: sorted_rows has checked against `columns`, which 32 bits hold.
-        narrow.push(u32::try_from(index).unwrap_or(u32::MAX));
-    }
-    SparseMatrix::try_new(shape, starts, narrow, data)
-        .map_err(|(_, _, _, error)| Fault::new(place, "a matrix in compressed rows", format!("{error}")))
+    Ok(starts)
 }
 
-/// Indices rise strictly within each row and lie in `0..columns`.
-fn sorted_rows<I>(place: &str, starts: &[usize], indices: &[I], columns: usize) -> Result<(), Fault>
+/// Indices rise strictly within each row and lie in `0..columns`. The first row is `first` of the matrix, and the
+/// first index is entry `starts[0]`.
+pub(crate) fn sorted_rows<I>(
+    place: &str,
+    first: usize,
+    starts: &[usize],
+    indices: &[I],
+    columns: usize,
+) -> Result<(), Fault>
 where
     I: Copy + Into<i64>,
 {
     let columns = i64::try_from(columns).unwrap_or(i64::MAX);
-    for (row, pair) in starts.windows(2).enumerate() {
+    let before = starts.first().copied().unwrap_or(0);
+    for (row, pair) in (first..).zip(starts.windows(2)) {
         let (start, end) = match *pair {
             [start, end] => (start, end),
             _ => continue,
         };
         let mut previous = -1;
-        for (offset, &index) in indices.get(start..end).unwrap_or_default().iter().enumerate() {
+        let entries = indices.get(start - before..end - before).unwrap_or_default();
+        for (offset, &index) in entries.iter().enumerate() {
             let index: i64 = index.into();
             let wrong = |expected: String| {
                 Err(Fault::new(
@@ -115,11 +103,12 @@ where
     Ok(())
 }
 
-fn finite(place: &str, values: &[f32]) -> Result<(), Fault> {
+/// All of these are finite; the first is entry `first`.
+pub(crate) fn finite(place: &str, first: usize, values: &[f32]) -> Result<(), Fault> {
     match values.iter().position(|value| !value.is_finite()) {
         None => Ok(()),
         Some(i) => Err(Fault::new(
-            format!("{place}[{i}]"),
+            format!("{place}[{}]", first + i),
             "a finite number",
             format!("{}", values.get(i).copied().unwrap_or(f32::NAN)),
         )
@@ -169,7 +158,12 @@ pub(crate) fn adjacency(matrix: &SparseMatrix, nodes: usize) -> Result<(), Fault
             format!("{} × {}", matrix.rows(), matrix.cols()),
         ));
     }
-    for (row, neighbours) in matrix.outer_iterator().enumerate() {
+    no_self_loops(matrix, 0)
+}
+
+/// None of these rows, from row `first` on, has an entry on the diagonal.
+pub(crate) fn no_self_loops(rows: &SparseMatrix, first: usize) -> Result<(), Fault> {
+    for (row, neighbours) in (first..).zip(rows.outer_iterator()) {
         if neighbours.indices().iter().any(|&node| node as usize == row) {
             return Err(Fault::new(
                 format!("/adjacency (row {row})"),
@@ -286,19 +280,21 @@ pub(crate) fn features(features: &Features, nodes: usize) -> Result<(), Fault> {
         ));
     }
     match features {
-        Features::Sparse(matrix) => finite("/features/data", matrix.data()),
-        Features::Dense(matrix) => {
-            let wrong = matrix.indexed_iter().find(|(_, value)| !value.is_finite());
-            match wrong {
-                None => Ok(()),
-                Some(((node, feature), value)) => Err(Fault::new(
-                    format!("/features[{node}, {feature}]"),
-                    "a finite number",
-                    format!("{value}"),
-                )
-                .advise("replace missing values, for example by 0, and write the file again")),
-            }
-        }
+        Features::Sparse(matrix) => finite("/features/data", 0, matrix.data()),
+        Features::Dense(matrix) => finite_rows("/features", 0, matrix),
+    }
+}
+
+/// All entries of these rows, from row `first` on, are finite.
+pub(crate) fn finite_rows(place: &str, first: usize, rows: &Array2<f32>) -> Result<(), Fault> {
+    match rows.indexed_iter().find(|(_, value)| !value.is_finite()) {
+        None => Ok(()),
+        Some(((row, column), value)) => Err(Fault::new(
+            format!("{place}[{}, {column}]", first + row),
+            "a finite number",
+            format!("{value}"),
+        )
+        .advise("replace missing values, for example by 0, and write the file again")),
     }
 }
 
@@ -327,7 +323,7 @@ impl Dataset {
         sizes(nodes, self.features.dimension(), classes)?;
         rows_in_memory("/adjacency", &self.adjacency)?;
         adjacency(&self.adjacency, nodes)?;
-        finite("/adjacency/data", self.adjacency.data())?;
+        finite("/adjacency/data", 0, self.adjacency.data())?;
         if let Features::Sparse(matrix) = &self.features {
             rows_in_memory("/features", matrix)?;
         }
@@ -342,7 +338,7 @@ fn rows_in_memory(place: &str, matrix: &SparseMatrix) -> Result<(), Fault> {
         return Err(Fault::new(place, "compressed rows", "compressed columns or a slice"));
     }
     match matrix.indptr().as_slice() {
-        Some(starts) => sorted_rows(place, starts, matrix.indices(), matrix.cols()),
+        Some(starts) => sorted_rows(place, 0, starts, matrix.indices(), matrix.cols()),
         None => Ok(()),
     }
 }

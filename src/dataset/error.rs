@@ -33,6 +33,11 @@ pub enum DatasetError {
 }
 
 impl DatasetError {
+    /// Exit code (2 the command, 3 the data) and message with its causes, as other ranks learn them.
+    pub fn describe(&self) -> (u8, String) {
+        (if self.is_usage() { 2 } else { 3 }, crate::error_chain(self))
+    }
+
     /// Whether the command or its settings are to blame (exit code 2) and not the data (exit
     /// code 3).
     pub fn is_usage(&self) -> bool {

@@ -3,12 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use ndarray::Array2;
-
 use super::error::DatasetError;
 use super::{Dataset, Features, SparseMatrix, Split, check};
 use crate::storage::hdf5_source::{Hdf5Source, Kind};
-use crate::storage::{self, CheckedDataSet, Fault};
+use crate::storage::{self, Fault};
 
 /// Value of the root attribute `format`.
 pub(crate) const FORMAT: &str = "gamlp-graph";
@@ -50,8 +48,8 @@ pub struct Outline {
 /// the header are checked against what is stored when the file is opened.
 #[derive(Debug)]
 pub struct DatasetFile {
-    source: Hdf5Source,
-    header: Header,
+    pub(super) source: Hdf5Source,
+    pub(super) header: Header,
 }
 
 impl DatasetFile {
@@ -141,10 +139,7 @@ impl DatasetFile {
     /// # Errors
     /// Missing, wrongly typed, or not in sorted compressed rows without duplicates and self loops.
     pub fn adjacency(&self) -> Result<SparseMatrix, DatasetError> {
-        let nodes = self.header.nodes;
-        let matrix = self.compressed_rows("adjacency", (nodes, nodes))?;
-        check::adjacency(&matrix, nodes).map_err(|fault| self.source.fault(fault))?;
-        Ok(matrix)
+        self.adjacency_rows(0..self.header.nodes)
     }
 
     /// Node features H, N × d, as they are stored: dense or in compressed rows.
@@ -152,43 +147,7 @@ impl DatasetFile {
     /// # Errors
     /// Missing, wrongly typed, of another shape, or not finite.
     pub fn features(&self) -> Result<Features, DatasetError> {
-        let shape = (self.header.nodes, self.header.features);
-        let features = match self.source.kind(self.source.root(), "", "features")? {
-            Some(Kind::Group) => Features::Sparse(self.compressed_rows("features", shape)?),
-            _ => {
-                let data = self.source.data_set(self.source.root(), "", "features", 2)?;
-                let values = Array2::from_shape_vec(shape, data.floats()?).map_err(|error| {
-                    self.source.fault(Fault::new("/features", format!("shape {shape:?}"), format!("{error}")))
-                })?;
-                Features::Dense(values)
-            }
-        };
-        check::features(&features, self.header.nodes).map_err(|fault| self.source.fault(fault))?;
-        Ok(features)
-    }
-
-    fn compressed_rows(&self, name: &str, shape: (usize, usize)) -> Result<SparseMatrix, DatasetError> {
-        let source = &self.source;
-        let place = format!("/{name}");
-        let group = source.group(source.root(), "", name)?;
-        let part = |part: &str| source.data_set(&group, &place, part, 1);
-        // Lengths are compared before anything is read: the smallest error for the largest lie.
-        let (indptr, indices, data) = (part("indptr")?, part("indices")?, part("data")?);
-        let disagree = |part: &str, expected: String, found: &CheckedDataSet<'_>| {
-            Err(source
-                .fault(Fault::new(format!("{place}/{part}"), expected, format!("{} entries", found.len())))
-                .into())
-        };
-        if Some(indptr.len()) != shape.0.checked_add(1) {
-            return disagree("indptr", format!("{} + 1 entries, one more than nodes", shape.0), &indptr);
-        }
-        if data.len() != indices.len() {
-            return disagree("data", format!("{} entries, as many as indices", indices.len()), &data);
-        }
-        let indptr = indptr.integers()?;
-        let indices = indices.integers()?;
-        Ok(check::compressed_rows(&place, shape, &indptr, &indices, data.floats()?)
-            .map_err(|fault| source.fault(fault))?)
+        self.feature_rows(0..self.header.nodes)
     }
 
     /// The whole data set.
@@ -205,6 +164,7 @@ impl DatasetFile {
             labels: outline.labels,
             splits: outline.splits,
         };
+        self.go_through_augmented()?;
         Ok(data)
     }
 

@@ -4,15 +4,18 @@ use std::collections::BTreeMap;
 
 use ndarray::Array2;
 
+pub(crate) mod augmented;
 pub mod check;
 mod error;
 mod file;
 pub mod generate;
 pub mod import;
+mod rows;
 pub mod split;
 mod summary;
 mod write;
 
+pub use augmented::AugmentedHeader;
 pub use error::DatasetError;
 pub use file::{DatasetFile, Header, Outline, checksum};
 pub use summary::Summary;

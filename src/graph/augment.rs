@@ -3,30 +3,35 @@
 //! A dense N × N matrix is never formed, nor all of X: a block of columns of H is propagated through Ã once, and
 //! power j is computed only for nodes that the chosen ones can still reach.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use ndarray::{Array2, s};
 
-use super::{FeatureNorm, Operators, RenormalisedAdjacency};
+use super::{FeatureNorm, Operators, RenormalisedAdjacency, Scale};
 use crate::dataset::Features;
 use crate::linalg::elements::{axpy, rows, rows_mut};
 use crate::linalg::{Real, Workers};
 
 /// Bytes that one block of columns of all N nodes may take.
 const BLOCK_BYTES: usize = 64 << 20;
+/// The narrowest block: in graphs of some two million nodes and more, blocks are larger than [`BLOCK_BYTES`].
+const NARROWEST: usize = 8;
 /// The widest block: wider ones no longer help the cache.
 const WIDEST: usize = 256;
 
-/// A plan to compute the augmented features of chosen nodes.
+/// A plan to compute the augmented features of chosen nodes: of a whole graph, or of a part of it.
 #[derive(Debug)]
 pub struct Augmentation<'a, T> {
     adjacency: &'a RenormalisedAdjacency<T>,
     features: &'a Features,
     operators: &'a Operators,
-    scale: Scale,
+    scale: Cow<'a, Scale>,
     nodes: Vec<usize>,
     /// `needed[j][i]`: whether row i of Ã^j H is needed.
     needed: Vec<Vec<bool>>,
+    /// Columns of H in a block.
+    block: usize,
 }
 
 /// A block of feature columns of X for the chosen nodes.
@@ -38,12 +43,9 @@ pub struct FeatureBlock<'a, T> {
     pub parts: &'a [Array2<T>],
 }
 
-/// The factors of [`FeatureNorm`].
-#[derive(Debug)]
-enum Scale {
-    One,
-    Rows(Vec<f64>),
-    Columns(Vec<f64>),
+/// Columns of H that a block has in a graph of `nodes` nodes with `d` features, however the graph is divided.
+pub fn column_block<T: Real>(nodes: usize, d: usize) -> usize {
+    (BLOCK_BYTES / (T::SIZE * nodes.max(1))).clamp(NARROWEST, WIDEST).min(d.max(1))
 }
 
 impl<'a, T: Real> Augmentation<'a, T> {
@@ -55,24 +57,30 @@ impl<'a, T: Real> Augmentation<'a, T> {
         norm: FeatureNorm,
         nodes: &[usize],
     ) -> Self {
-        let degree = operators.degree();
-        let mut needed = vec![vec![false; features.nodes()]; degree + 1];
-        nodes.iter().for_each(|&i| needed[degree][i] = true);
-        for j in (0..degree).rev() {
-            let (lower, upper) = needed.split_at_mut(j + 1);
-            lower[j].copy_from_slice(&upper[0]);
-            for (i, _) in upper[0].iter().enumerate().filter(|(_, needed)| **needed) {
-                adjacency.neighbours(i).iter().for_each(|&k| lower[j][k as usize] = true);
-            }
+        let mut wanted = vec![false; features.nodes()];
+        nodes.iter().for_each(|&i| wanted[i] = true);
+        let mut needed = vec![wanted];
+        for j in 0..operators.degree() {
+            needed.push(adjacency.read_by(&needed[j]));
         }
-        Self {
-            adjacency,
-            features,
-            operators,
-            scale: Scale::of(features, norm),
-            nodes: nodes.to_vec(),
-            needed,
-        }
+        needed.reverse();
+        let block = column_block::<T>(features.nodes(), features.dimension());
+        let scale = Cow::Owned(Scale::of(features, norm));
+        Self { adjacency, features, operators, scale, nodes: nodes.to_vec(), needed, block }
+    }
+
+    /// For own nodes of a part of a graph, by local number: `needed[j]` tells of each own node whether its row of Ã^j H
+    /// is needed, here or in another part; `block` columns of H come at a time.
+    pub fn of_part(
+        adjacency: &'a RenormalisedAdjacency<T>,
+        features: &'a Features,
+        operators: &'a Operators,
+        scale: &'a Scale,
+        nodes: Vec<usize>,
+        needed: Vec<Vec<bool>>,
+        block: usize,
+    ) -> Self {
+        Self { adjacency, features, operators, scale: Cow::Borrowed(scale), nodes, needed, block }
     }
 
     /// n_0 = K d.
@@ -98,23 +106,44 @@ impl<'a, T: Real> Augmentation<'a, T> {
     pub fn for_each_block<E>(
         &self,
         workers: &Workers,
+        take: impl FnMut(FeatureBlock<'_, T>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.for_each_block_of_part(workers, |_, _| Ok(()), take)
+    }
+
+    /// As [`Augmentation::for_each_block`]; `bring(j, x)` fills in the rows beyond the own ones of x (reach × columns),
+    /// a block of Ã^j H, before power j + 1 is formed.
+    ///
+    /// Memory: a block of columns for all nodes within reach, one for the own nodes, and K for the chosen ones.
+    ///
+    /// # Errors
+    /// What `bring` and `take` say.
+    pub fn for_each_block_of_part<E>(
+        &self,
+        workers: &Workers,
+        mut bring: impl FnMut(usize, &mut Array2<T>) -> Result<(), E>,
         mut take: impl FnMut(FeatureBlock<'_, T>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let (nodes, d) = (self.features.nodes(), self.features.dimension());
-        let width = (BLOCK_BYTES / (T::SIZE * nodes.max(1))).clamp(8, WIDEST).min(d.max(1));
-        let mut cursors = vec![0; nodes];
+        let (own, reach, d) = (self.features.nodes(), self.adjacency.reach(), self.features.dimension());
+        let mut cursors = vec![0; own];
+        let (mut power, mut next) = (Array2::zeros((0, 0)), Array2::zeros((0, 0)));
+        let mut parts = vec![Array2::zeros((0, 0)); self.operators.count()];
         let mut start = 0;
         while start < d {
-            let columns = start..(start + width).min(d);
+            let columns = start..(start + self.block).min(d);
             start = columns.end;
-            let mut power = self.read_columns(&columns, &mut cursors);
-            let mut next = Array2::zeros(power.dim());
-            let shape = (self.nodes.len(), columns.len());
-            let mut parts = vec![Array2::<T>::zeros(shape); self.operators.count()];
+            clear(&mut power, (reach, columns.len()));
+            clear(&mut next, (own, columns.len()));
+            parts.iter_mut().for_each(|part| clear(part, (self.nodes.len(), columns.len())));
+            self.read_columns(&columns, &mut cursors, &mut power);
             for j in 0..=self.operators.degree() {
                 if j > 0 {
+                    bring(j - 1, &mut power)?;
                     self.adjacency.apply(&power, &self.needed[j], &mut next, workers);
-                    std::mem::swap(&mut power, &mut next);
+                    match reach == own {
+                        true => std::mem::swap(&mut power, &mut next),
+                        false => power.slice_mut(s![..own, ..]).assign(&next),
+                    }
                 }
                 for (psi, part) in self.operators.list().iter().zip(&mut parts) {
                     let c = psi.coefficients().get(j).copied().unwrap_or(0.0);
@@ -177,19 +206,19 @@ impl<'a, T: Real> Augmentation<'a, T> {
         out
     }
 
-    /// Columns of H (N × columns), scaled; `cursors` hold each sparse row's next entry.
-    fn read_columns(&self, columns: &Range<usize>, cursors: &mut [usize]) -> Array2<T> {
-        let mut out = Array2::zeros((self.features.nodes(), columns.len()));
+    /// Columns of H, scaled, into the rows of the own nodes; the rest of `out` is 0 already. `cursors` hold each sparse
+    /// row's next entry.
+    fn read_columns(&self, columns: &Range<usize>, cursors: &mut [usize], out: &mut Array2<T>) {
         match self.features {
             Features::Dense(h) => {
-                for (i, (out, h)) in rows_mut(&mut out).zip(rows(h)).enumerate() {
+                for (i, (out, h)) in rows_mut(out).zip(rows(h)).enumerate() {
                     for (out, j) in out.iter_mut().zip(columns.clone()) {
                         *out = T::of(f64::from(h[j]) * self.scale.factor(i, j));
                     }
                 }
             }
             Features::Sparse(h) => {
-                for (i, (out, cursor)) in rows_mut(&mut out).zip(cursors).enumerate() {
+                for (i, (out, cursor)) in rows_mut(out).zip(cursors).enumerate() {
                     let range: Range<usize> = h.indptr().outer_inds_sz(i);
                     let (indices, data) = (&h.indices()[range.clone()], &h.data()[range]);
                     while let Some(&j) = indices.get(*cursor).filter(|&&j| (j as usize) < columns.end) {
@@ -200,43 +229,17 @@ impl<'a, T: Real> Augmentation<'a, T> {
                 }
             }
         }
-        out
     }
 }
 
-impl Scale {
-    fn of(features: &Features, norm: FeatureNorm) -> Self {
-        let each = |take: &mut dyn FnMut(usize, usize, f64)| match features {
-            Features::Dense(h) => h.indexed_iter().for_each(|((i, j), &h)| take(i, j, f64::from(h))),
-            Features::Sparse(h) => {
-                for (i, row) in h.outer_iterator().enumerate() {
-                    row.iter().for_each(|(j, &h)| take(i, j, f64::from(h)));
-                }
-            }
-        };
-        let inverse = |x: f64| if x > 0.0 && x.is_finite() { 1.0 / x } else { 1.0 };
-        match norm {
-            FeatureNorm::None => Scale::One,
-            FeatureNorm::Row => {
-                let mut sums = vec![0.0; features.nodes()];
-                each(&mut |i, _, h| sums[i] += h.abs());
-                Scale::Rows(sums.into_iter().map(inverse).collect())
-            }
-            FeatureNorm::Column => {
-                let mut sums = vec![0.0; features.dimension()];
-                each(&mut |_, j, h| sums[j] += h * h);
-                let mean = 1.0 / features.nodes().max(1) as f64;
-                Scale::Columns(sums.into_iter().map(|s| inverse((s * mean).sqrt())).collect())
-            }
-        }
-    }
-
-    #[inline]
-    fn factor(&self, i: usize, j: usize) -> f64 {
-        match self {
-            Scale::One => 1.0,
-            Scale::Rows(rows) => rows[i],
-            Scale::Columns(columns) => columns[j],
+/// Makes a matrix one of zeros of this shape.
+pub(crate) fn clear<T: Real>(matrix: &mut Array2<T>, shape: (usize, usize)) {
+    match matrix.dim() == shape {
+        true => matrix.fill(T::zero()),
+        false => {
+            // The old one goes first: both together may be too much.
+            *matrix = Array2::zeros((0, 0));
+            *matrix = Array2::zeros(shape);
         }
     }
 }

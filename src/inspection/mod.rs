@@ -57,9 +57,12 @@ impl FileKind {
         match self {
             FileKind::Dataset => {
                 let file = DatasetFile::open_inspected(path, None).map_err(|error| error_chain(&error))?;
-                let data = file.read().map_err(|error| error_chain(&error))?;
+                let report = match in_full {
+                    true => file.read().map(|data| Summary::of(&data).to_string()),
+                    false => file.go_through().map(|()| String::new()),
+                };
+                let report = report.map_err(|error| error_chain(&error))?;
                 let checksum = file.checksum().map_err(|error| error_chain(&error))?;
-                let report = if in_full { Summary::of(&data).to_string() } else { String::new() };
                 Ok(Content { checksum, report })
             }
             FileKind::Model => {

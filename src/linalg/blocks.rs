@@ -41,7 +41,14 @@ impl NodeBlocks {
         self
     }
 
-    /// Number of blocks, at least one.
+    /// These blocks alone, their nodes numbered from 0.
+    pub fn run(&self, blocks: Range<usize>) -> Self {
+        let starts = &self.starts[blocks.start..=blocks.end];
+        let first = starts.first().copied().unwrap_or(0);
+        Self { starts: starts.iter().map(|start| start - first).collect() }
+    }
+
+    /// Number of blocks; at least one but in a run of none.
     pub fn count(&self) -> usize {
         self.starts.len() - 1
     }
@@ -54,6 +61,11 @@ impl NodeBlocks {
     /// The nodes of block `i`.
     pub fn range(&self, i: usize) -> Range<usize> {
         self.starts[i]..self.starts[i + 1]
+    }
+
+    /// The nodes of consecutive blocks.
+    pub fn range_of(&self, blocks: Range<usize>) -> Range<usize> {
+        self.starts[blocks.start]..self.starts[blocks.end]
     }
 
     /// Ranges of all blocks in order.

@@ -63,6 +63,53 @@ pub fn inner<T: Real>(a: &Array2<T>, b: &Array2<T>) -> f64 {
     rows(a).zip(rows(b)).map(|(a, b)| sum2(a, b, |a, b| a * b)).sum()
 }
 
+/// Running sums side by side, which processors add at once.
+const LANES: usize = 16;
+/// Elements after which the running sums go over into double precision.
+const STRETCH: usize = 1024;
+
+/// Σ f(x, y, z) over three rows of the same length, K sums at once: in this precision over short stretches, whose sums are
+/// added in double precision. The order never changes.
+#[inline(always)]
+pub fn sums3<T: Real, const K: usize>([x, y, z]: [&[T]; 3], f: impl Fn(T, T, T) -> [T; K]) -> [f64; K] {
+    let mut totals = [0.0; K];
+    for ((x, y), z) in x.chunks(STRETCH).zip(y.chunks(STRETCH)).zip(z.chunks(STRETCH)) {
+        let mut lanes = [[T::zero(); LANES]; K];
+        let (xs, ys, zs) = (x.as_chunks::<LANES>(), y.as_chunks::<LANES>(), z.as_chunks::<LANES>());
+        for ((x, y), z) in xs.0.iter().zip(ys.0).zip(zs.0) {
+            for i in 0..LANES {
+                let values = f(x[i], y[i], z[i]);
+                for k in 0..K {
+                    lanes[k][i] += values[k];
+                }
+            }
+        }
+        for ((&x, &y), &z) in xs.1.iter().zip(ys.1).zip(zs.1) {
+            let values = f(x, y, z);
+            for k in 0..K {
+                lanes[k][0] += values[k];
+            }
+        }
+        for (total, lanes) in totals.iter_mut().zip(&lanes) {
+            *total += lanes.iter().map(|lane| lane.f64()).sum::<f64>();
+        }
+    }
+    totals
+}
+
+/// Whether some element is NaN or infinite.
+pub fn has_not_finite<T: Real>(row: &[T]) -> bool {
+    // 0 times an element is not 0 where the element is not finite; a running sum keeps that.
+    let mut lanes = [T::zero(); LANES];
+    let (chunks, rest) = row.as_chunks::<LANES>();
+    for chunk in chunks {
+        for (lane, &x) in lanes.iter_mut().zip(chunk) {
+            *lane += x * T::zero();
+        }
+    }
+    lanes.iter().chain(rest).any(|&x| x * T::zero() != T::zero())
+}
+
 /// max |x|, NaN where an element is NaN.
 pub fn peak<T: Real>(x: &[T]) -> f64 {
     x.iter().fold(0.0, |top, x| larger(top, x.f64().abs()))

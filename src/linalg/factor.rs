@@ -26,7 +26,7 @@ where
         return Ok(a);
     }
     // A matrix of one element may have strides of 0, which LAPACK's wrapper does not know.
-    let a = Array2::from_shape_fn((n, n), |at| a[at]);
+    let a = if n == 1 { Array2::from_elem((1, 1), a[[0, 0]]) } else { a };
     a.factorizec_into(UPLO::Lower).map_err(fail)?.invc_into().map_err(fail)
 }
 
@@ -49,4 +49,18 @@ pub fn use_one_lapack_thread() {
     }
     // SAFETY: OpenBLAS is linked in by ndarray-linalg; the call takes a plain int and may be made at any time.
     unsafe { openblas_set_num_threads(1) }
+}
+
+/// The processor that OpenBLAS takes this one for, in its own words: `SkylakeX`, `Haswell`, `Prescott`, …
+#[allow(unsafe_code)]
+pub fn lapack_core() -> String {
+    unsafe extern "C" {
+        fn openblas_get_corename() -> *const std::os::raw::c_char;
+    }
+    // SAFETY: OpenBLAS is linked in by ndarray-linalg; it returns a constant text that ends with 0, or null.
+    let name = unsafe {
+        let name = openblas_get_corename();
+        if name.is_null() { None } else { Some(std::ffi::CStr::from_ptr(name)) }
+    };
+    name.map_or_else(|| "unknown".to_owned(), |name| name.to_string_lossy().into_owned())
 }

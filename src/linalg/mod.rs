@@ -3,6 +3,10 @@
 pub mod blocks;
 pub mod elements;
 pub mod factor;
+pub mod gram;
+#[cfg(target_arch = "x86_64")]
+mod kernel;
+pub mod processor;
 pub mod product;
 pub mod scalar;
 pub mod shards;

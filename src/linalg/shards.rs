@@ -12,8 +12,8 @@ pub trait NodeShards<T> {
     fn count(&self) -> usize;
     /// Each value becomes its sum over the shards.
     fn sum(&self, values: &mut [f64]);
-    /// The same for the elements of a matrix or vector.
-    fn sum_elements(&self, values: &mut [T]);
+    /// The same for the elements of a matrix or vector; `buffer` grows to as many elements.
+    fn sum_elements(&self, values: &mut [T], buffer: &mut Vec<T>);
     /// The rows of all shards one below the other; `own` are this shard's, all of them fill `whole`.
     fn gather(&self, own: &[T], whole: &mut [T]);
 }
@@ -27,7 +27,7 @@ impl<T: Copy> NodeShards<T> for OneShard {
         1
     }
     fn sum(&self, _: &mut [f64]) {}
-    fn sum_elements(&self, _: &mut [T]) {}
+    fn sum_elements(&self, _: &mut [T], _: &mut Vec<T>) {}
     fn gather(&self, own: &[T], whole: &mut [T]) {
         whole.copy_from_slice(own);
     }

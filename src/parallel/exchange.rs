@@ -8,7 +8,6 @@
 //! activations of the forward pass, rounded, are known to both and stand for the message before the first.
 
 use std::collections::VecDeque;
-use std::time::Instant;
 
 use ndarray::Array2;
 use thiserror::Error;
@@ -22,6 +21,7 @@ use crate::quantize::{
     CodecState, Coding, Header, Kind, LevelSet, MessageError, Problem, Scratch, Stream, Wire, decode_raw,
     encode_raw, longest_message_len,
 };
+use crate::timing::Phase;
 
 /// An exchange that failed.
 #[derive(Debug, Error)]
@@ -54,15 +54,6 @@ pub struct Traffic {
     pub baseline_bytes: u64,
     /// Bytes of everything else: activations of evaluations and stage starts.
     pub other_bytes: u64,
-}
-
-/// Seconds that a rank has spent on messages of p and q.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct ExchangeSeconds {
-    /// Writing messages.
-    pub encode: f64,
-    /// Reading messages.
-    pub decode: f64,
 }
 
 /// The level sets of an iteration, by boundary (index l − 1); `None` where a variable is on no level set.
@@ -119,8 +110,6 @@ pub struct Exchange<'a> {
     scratch: Scratch,
     /// Bytes and messages since the start of the run.
     pub traffic: Traffic,
-    /// Seconds since the start of the run.
-    pub seconds: ExchangeSeconds,
 }
 
 /// Streams that start from what both sides know: the rounded activations of the forward pass.
@@ -166,7 +155,6 @@ impl<'a> Exchange<'a> {
             spare: Vec::new(),
             scratch: Scratch::default(),
             traffic: Traffic::default(),
-            seconds: ExchangeSeconds::default(),
         }
     }
 
@@ -339,6 +327,7 @@ impl<'a> Exchange<'a> {
         elements: usize,
         purpose: &'static str,
     ) -> Result<Pending, ExchangeError> {
+        let _send = self.policy.clock().enter(Phase::Send);
         let buffer = self.spare.pop().unwrap_or_default();
         let longest = longest_message_len::<T>(elements);
         Ok(self.communicator.post_receive(from, tag(kind), buffer, longest)?.named(purpose))
@@ -358,7 +347,7 @@ impl<'a> Exchange<'a> {
         block: usize,
         values: &Array2<T>,
     ) -> Result<u64, ExchangeError> {
-        let start = Instant::now();
+        let encoding = self.policy.clock().enter(Phase::Encode);
         let header = Self::header(kind, l, block, self.iteration, values);
         let mut message = self.spare.pop().unwrap_or_default();
         let levels = self.levels_of(kind, l, self.iteration);
@@ -374,9 +363,8 @@ impl<'a> Exchange<'a> {
         };
         let rank = self.communicator.rank();
         encoded.map_err(|source| ExchangeError::Message { rank, peer: to, source: Box::new(source) })?;
-        if matches!(kind, Kind::P | Kind::Q) {
-            self.seconds.encode += start.elapsed().as_secs_f64();
-        }
+        drop(encoding);
+        let _send = self.policy.clock().enter(Phase::Send);
         let bytes = message.len() as u64;
         self.sends.push(self.communicator.post_send(to, tag(kind), message)?);
         Ok(bytes)
@@ -394,7 +382,7 @@ impl<'a> Exchange<'a> {
         out: &mut Array2<T>,
     ) -> Result<(), ExchangeError> {
         let message = wait_bytes(self.communicator, pending, self.policy)?;
-        let start = Instant::now();
+        let _decode = self.policy.clock().enter(Phase::Decode);
         let expected = Self::header(kind, l, block, iteration, out);
         let rank = self.communicator.rank();
         let levels = self.levels_of(kind, l, iteration);
@@ -410,9 +398,6 @@ impl<'a> Exchange<'a> {
         };
         decoded.map_err(|source| ExchangeError::Message { rank, peer: from, source: Box::new(source) })?;
         self.spare.push(message);
-        if matches!(kind, Kind::P | Kind::Q) {
-            self.seconds.decode += start.elapsed().as_secs_f64();
-        }
         Ok(())
     }
 
@@ -494,6 +479,7 @@ impl<T: Real> Neighbours<T> for Exchange<'_> {
     }
 
     fn progress(&mut self) -> Result<(), ExchangeError> {
+        let _send = self.policy.clock().enter(Phase::Send);
         self.retire()?;
         Ok(self.communicator.progress()?)
     }

@@ -11,7 +11,10 @@ mod collective;
 mod communicator;
 mod error;
 pub mod exchange;
+pub mod features;
 mod launcher;
+mod matrix_messages;
+pub mod memory;
 #[cfg(feature = "mpi")]
 mod mpi;
 #[cfg(feature = "mpi")]
@@ -20,6 +23,9 @@ pub mod node_blocks;
 pub mod plan;
 pub mod redistribute;
 mod roll_call;
+pub mod row_messages;
+pub mod row_shares;
+pub mod shard_group;
 mod single;
 mod threads;
 mod wait;

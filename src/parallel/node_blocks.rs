@@ -10,10 +10,11 @@ use std::ops::Range;
 use ndarray::Array2;
 
 use super::exchange::ExchangeError;
-use super::{Communicator, Pending, WaitPolicy, wait_bytes};
+use super::matrix_messages::MatrixMessages;
+use super::{Communicator, WaitPolicy};
 use crate::linalg::Real;
 use crate::linalg::elements::{flat, flat_mut};
-use crate::quantize::{Header, Kind, Wire, decode_raw, encode_raw, longest_message_len};
+use crate::quantize::{Header, Kind};
 
 /// `blocks` blocks shared out over `ranks` ranks in contiguous runs; with more ranks than blocks some ranks have none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,21 +68,26 @@ fn children(blocks: Range<usize>) -> (Range<usize>, Range<usize>) {
     (blocks.start..middle, middle..blocks.end)
 }
 
-/// Sums over blocks and broadcasts of vectors of one length, with the bytes they take.
+/// Sums over blocks and broadcasts of vectors of one length.
 pub struct BlockSum<'a> {
-    communicator: &'a dyn Communicator,
-    policy: &'a WaitPolicy,
+    messages: MatrixMessages<'a>,
     owners: BlockOwners,
-    spare: Vec<Vec<u8>>,
-    sends: Vec<Pending>,
-    /// Bytes that this rank has sent, headers included.
-    pub bytes: u64,
 }
 
 impl<'a> BlockSum<'a> {
     /// Nothing sent yet.
     pub fn new(communicator: &'a dyn Communicator, policy: &'a WaitPolicy, owners: BlockOwners) -> Self {
-        Self { communicator, policy, owners, spare: Vec::new(), sends: Vec::new(), bytes: 0 }
+        Self { messages: MatrixMessages::new(communicator, policy), owners }
+    }
+
+    /// Bytes that this rank has sent, headers included.
+    pub fn bytes(&self) -> u64 {
+        self.messages.bytes
+    }
+
+    /// Goes on counting from here, where a run goes on.
+    pub fn count_from(&mut self, bytes: u64) {
+        self.messages.bytes = bytes;
     }
 
     /// Adds up the subtrees of all ranks; rank 0 gets the sum. `parts` are this rank's (1 × length), in the order of
@@ -99,7 +105,7 @@ impl<'a> BlockSum<'a> {
         let blocks = 0..self.owners.blocks;
         let sum = self.node(blocks, iteration, length, &mut parts)?;
         drop(parts);
-        self.finish_sends()?;
+        self.messages.finish_sends()?;
         Ok(sum)
     }
 
@@ -113,7 +119,7 @@ impl<'a> BlockSum<'a> {
         length: usize,
         parts: &mut impl Iterator<Item = Array2<T>>,
     ) -> Result<Option<Array2<T>>, ExchangeError> {
-        let rank = self.communicator.rank();
+        let rank = self.messages.communicator().rank();
         let (first, last) = (self.owners.owner(blocks.start), self.owners.owner(blocks.end - 1));
         if rank < first || last < rank {
             return Ok(None);
@@ -132,14 +138,14 @@ impl<'a> BlockSum<'a> {
                 Ok(Some(below))
             }
             (Some(mut below), None) => {
-                let pending = self.post_receive::<T>(from, &header)?;
+                let pending = self.messages.post_receive::<T>(from, &header, purpose(&header))?;
                 let mut above = Array2::zeros((1, length));
-                self.receive(from, pending, &header, flat_mut(&mut above))?;
+                self.messages.receive(from, pending, &header, flat_mut(&mut above))?;
                 below += &above;
                 Ok(Some(below))
             }
             (None, Some(above)) => {
-                self.send(to, &header, flat(&above))?;
+                self.messages.send(to, &header, purpose(&header), flat(&above))?;
                 Ok(None)
             }
             (None, None) => Ok(None),
@@ -151,61 +157,23 @@ impl<'a> BlockSum<'a> {
     /// # Errors
     /// The exchange failed.
     pub fn from_root<T: Real>(&mut self, iteration: u64, values: &mut [T]) -> Result<(), ExchangeError> {
-        let (rank, size) = (self.communicator.rank(), self.communicator.size());
+        let communicator = self.messages.communicator();
+        let (rank, size) = (communicator.rank(), communicator.size());
         let header = header(Kind::Weights, 0, iteration, values.len());
         if rank > 0 {
             let parent = rank & (rank - 1);
-            let pending = self.post_receive::<T>(parent, &header)?;
-            self.receive(parent, pending, &header, values)?;
+            let pending = self.messages.post_receive::<T>(parent, &header, purpose(&header))?;
+            self.messages.receive(parent, pending, &header, values)?;
         }
         let lowest = if rank == 0 { size.next_power_of_two() } else { 1 << rank.trailing_zeros() };
         let mut step = lowest / 2;
         while step > 0 {
             if rank + step < size {
-                self.send(rank + step, &header, values)?;
+                self.messages.send(rank + step, &header, purpose(&header), values)?;
             }
             step /= 2;
         }
-        self.finish_sends()
-    }
-
-    fn post_receive<T: Real>(&mut self, from: usize, header: &Header) -> Result<Pending, ExchangeError> {
-        let longest = longest_message_len::<T>(header.elements().unwrap_or(usize::MAX));
-        let buffer = self.spare.pop().unwrap_or_default();
-        Ok(self.communicator.post_receive(from, header.kind as u16, buffer, longest)?.named(purpose(header)))
-    }
-
-    fn receive<T: Real>(
-        &mut self,
-        from: usize,
-        pending: Pending,
-        header: &Header,
-        values: &mut [T],
-    ) -> Result<(), ExchangeError> {
-        let message = wait_bytes(self.communicator, pending, self.policy)?;
-        let rank = self.communicator.rank();
-        decode_raw(&message, header, Wire::native::<T>(), values)
-            .map_err(|source| ExchangeError::Message { rank, peer: from, source: Box::new(source) })?;
-        self.spare.push(message);
-        Ok(())
-    }
-
-    fn send<T: Real>(&mut self, to: usize, header: &Header, values: &[T]) -> Result<(), ExchangeError> {
-        let mut message = self.spare.pop().unwrap_or_default();
-        let rank = self.communicator.rank();
-        encode_raw(header, Wire::native::<T>(), values, &mut message)
-            .map_err(|source| ExchangeError::Message { rank, peer: to, source: Box::new(source) })?;
-        self.bytes += message.len() as u64;
-        let pending = self.communicator.post_send(to, header.kind as u16, message)?.named(purpose(header));
-        self.sends.push(pending);
-        Ok(())
-    }
-
-    fn finish_sends(&mut self) -> Result<(), ExchangeError> {
-        for pending in self.sends.drain(..) {
-            self.spare.push(wait_bytes(self.communicator, pending, self.policy)?);
-        }
-        Ok(())
+        self.messages.finish_sends()
     }
 }
 
@@ -276,7 +244,7 @@ mod tests {
                         out = total.map_or(vec![0.0; length], |total| flat(&total).to_vec());
                         tree.from_root(iteration, &mut out).unwrap();
                     }
-                    assert_eq!(tree.bytes > 0, ranks > 1 && (communicator.rank() == 0 || tree.bytes > 0));
+                    assert_eq!(tree.bytes() > 0, ranks > 1 && (communicator.rank() == 0 || tree.bytes() > 0));
                     out
                 });
                 for out in all {

@@ -1,15 +1,16 @@
-//! Moves the weights of layers to the ranks that hold them next.
+//! Moves the weights of layers, and rows of layer 1's input, to the ranks that hold them next.
 
 use ndarray::{Array1, Array2};
 
 use super::exchange::ExchangeError;
-use super::plan::{Plan, StageShape};
-use super::{Communicator, Pending, WaitPolicy, wait_bytes};
+use super::matrix_messages::MatrixMessages;
+use super::plan::{Plan, StageShape, blocks_of};
+use super::{Communicator, Pending, WaitPolicy};
 use crate::admm::Weights;
 use crate::admm::deepen::{LayerWeights, Origin, new_layer, origin};
-use crate::linalg::Real;
-use crate::linalg::elements::{flat, flat_mut};
-use crate::quantize::{Header, Kind, Wire, decode_raw, encode_raw, longest_message_len};
+use crate::linalg::elements::{flat, flat_mut, flat_vector};
+use crate::linalg::{NodeBlocks, Real};
+use crate::quantize::{Header, Kind};
 
 /// W and b of one layer, dense.
 pub type DenseLayer<T> = (Array2<T>, Array1<T>);
@@ -23,11 +24,13 @@ pub struct Holding<'a> {
     pub stage: &'a StageShape,
 }
 
-/// Brings every layer of the next stage to its new owner: trained layers from their old owners, new ones made in
+const PURPOSE: &str = "weights of a layer";
+
+/// Brings every layer of the next stage to its new holders: trained layers from their old ones, new ones made in
 /// place (identity, or random from the seed in the first stage).
 ///
-/// `held` are this rank's layers of the stage `old`; layer 1 stays where it is, on rank 0, with its input.
-/// Receives are posted before sends.
+/// `held` are this rank's layers of the stage `old`. Layer 1 stays on the ranks that go on holding it, with its input; they
+/// are among those that held it before. Receives are posted before sends.
 ///
 /// # Errors
 /// The exchange failed.
@@ -41,116 +44,108 @@ pub fn redistribute<T: Real>(
 ) -> Result<Vec<LayerWeights<T>>, ExchangeError> {
     let rank = communicator.rank();
     let layers = new.stage.layers;
-    let of = |l: usize| match origin(l, layers, old.map(|old| old.stage.layers)) {
-        Origin::Trained(from) => (Origin::Trained(from), old.map_or(rank, |old| old.plan.owner(from))),
-        other => (other, new.plan.owner(l)),
+    let mut messages = MatrixMessages::new(communicator, policy);
+    // The old layer that layer l was, and the rank that gives it to the holder of this shard.
+    let source = |l: usize, shard: usize| match (origin(l, layers, old.map(|old| old.stage.layers)), old) {
+        (Origin::Trained(from), Some(old)) if l > 1 => {
+            Some((from, old.plan.holder(from, shard % old.plan.shards())))
+        }
+        _ => None,
     };
-    let mine = new.plan.layers_of(rank);
+    let mine: Vec<usize> = new.plan.layers_of(rank).into_iter().flatten().collect();
+    let shard = new.plan.shard_of(rank);
     let mut receives: Vec<(usize, [Pending; 2])> = Vec::new();
-    for l in mine.iter().flat_map(|run| run.clone()) {
-        if let (Origin::Trained(_), owner) = of(l)
-            && owner != rank
+    for &l in &mine {
+        if let Some((_, from)) = source(l, shard)
+            && from != rank
         {
-            let (outputs, inputs) = (new.stage.width(l), new.stage.width(l - 1));
-            receives.push((
-                l,
-                [
-                    post_receive::<T>(communicator, owner, outputs * inputs)?,
-                    post_receive::<T>(communicator, owner, outputs)?,
-                ],
-            ));
+            let [w, b] = headers(l, new.stage);
+            let w = messages.post_receive::<T>(from, &w, PURPOSE)?;
+            receives.push((l, [w, messages.post_receive::<T>(from, &b, PURPOSE)?]));
         }
     }
-    let mut sends = Vec::new();
-    for l in 1..=layers {
-        let to = new.plan.owner(l);
-        if let (Origin::Trained(from), owner) = of(l)
-            && owner == rank
-            && to != rank
-            && let Some(at) = held.iter().position(|layer| layer.index == from)
-            && let LayerWeights { weights: Weights::Hidden(w), b, .. } = held.remove(at)
-        {
-            for (part, (rows, cols, values)) in
-                [(w.nrows(), w.ncols(), flat(&w)), (1, b.len(), crate::linalg::elements::flat_vector(&b))]
-                    .into_iter()
-                    .enumerate()
+    for l in 2..=layers {
+        for shard in 0..new.plan.shards() {
+            let to = new.plan.holder(l, shard);
+            if let Some((from, giver)) = source(l, shard)
+                && giver == rank
+                && to != rank
+                && let Some(LayerWeights { weights: Weights::Hidden(w), b, .. }) =
+                    held.iter().find(|layer| layer.index == from)
             {
-                let mut message = Vec::new();
-                encode_raw(&header(l, part, rows, cols), Wire::native::<T>(), values, &mut message)
-                    .map_err(|source| ExchangeError::Message { rank, peer: to, source: Box::new(source) })?;
-                sends.push(
-                    communicator.post_send(to, Kind::Weights as u16, message)?.named("weights of a layer"),
-                );
+                send_layer(&mut messages, to, l, new.stage, w, b)?;
             }
         }
     }
     let mut result = Vec::new();
-    for l in mine.into_iter().flatten() {
-        let layer = match of(l) {
-            (Origin::Trained(from), owner) if owner == rank => {
-                let at = held.iter().position(|layer| layer.index == from);
-                at.map(|at| LayerWeights { index: l, ..held.remove(at) })
+    for l in mine {
+        let kept = |held: &mut Vec<LayerWeights<T>>, from: usize| {
+            let at = held.iter().position(|layer| layer.index == from)?;
+            Some(LayerWeights { index: l, ..held.swap_remove(at) })
+        };
+        let layer = match (source(l, shard), receives.iter().position(|(of, _)| *of == l)) {
+            (Some((_, giver)), Some(at)) => {
+                let (_, pending) = receives.swap_remove(at);
+                let (w, b) = receive_layer(&mut messages, giver, l, new.stage, pending)?;
+                Some(LayerWeights { index: l, weights: Weights::Hidden(w), b })
             }
-            (Origin::Trained(_), owner) => match receives.iter().position(|(of, _)| *of == l) {
-                None => None,
-                Some(at) => {
-                    let (_, [w, b]) = receives.remove(at);
-                    let (outputs, inputs) = (new.stage.width(l), new.stage.width(l - 1));
-                    let w = receive::<T>(communicator, policy, owner, w, header(l, 0, outputs, inputs))?;
-                    let b = receive::<T>(communicator, policy, owner, b, header(l, 1, 1, outputs))?;
-                    let b = Array1::from_iter(b);
-                    Some(LayerWeights { index: l, weights: Weights::Hidden(w), b })
-                }
-            },
-            // Layer 1 of the first stage was built with its input.
-            (origin, _) => match held.iter().position(|layer| layer.index == l && l == 1) {
-                Some(at) => Some(held.remove(at)),
-                None => Some(new_layer(origin, seed, l, new.stage.width(l), new.stage.width(l - 1))),
-            },
+            (Some((from, _)), None) => kept(&mut held, from),
+            // Layer 1 was built with its input.
+            (None, _) if l == 1 => kept(&mut held, 1),
+            (None, _) => {
+                let origin = origin(l, layers, old.map(|old| old.stage.layers));
+                Some(new_layer(origin, seed, l, new.stage.width(l), new.stage.width(l - 1)))
+            }
         };
         result.extend(layer);
     }
-    for pending in sends {
-        wait_bytes(communicator, pending, policy)?;
-    }
+    messages.finish_sends()?;
     Ok(result)
 }
 
-fn header(l: usize, part: usize, rows: usize, cols: usize) -> Header {
+/// The headers of W_l and b_l.
+fn headers(l: usize, stage: &StageShape) -> [Header; 2] {
+    let (outputs, inputs) = (stage.width(l), stage.width(l - 1));
+    [header(Kind::Weights, l, 0, outputs, inputs), header(Kind::Weights, l, 1, 1, outputs)]
+}
+
+fn header(kind: Kind, of: usize, block: usize, rows: usize, cols: usize) -> Header {
     Header {
-        kind: Kind::Weights,
-        boundary: l as u32,
-        block: part as u32,
+        kind,
+        boundary: of as u32,
+        block: block as u32,
         iteration: 0,
         rows: rows as u32,
         cols: cols as u32,
     }
 }
 
-fn post_receive<T: Real>(
-    communicator: &dyn Communicator,
-    from: usize,
-    elements: usize,
-) -> Result<Pending, ExchangeError> {
-    let longest = longest_message_len::<T>(elements);
-    Ok(communicator
-        .post_receive(from, Kind::Weights as u16, Vec::new(), longest)?
-        .named("weights of a layer"))
+fn send_layer<T: Real>(
+    messages: &mut MatrixMessages<'_>,
+    to: usize,
+    l: usize,
+    stage: &StageShape,
+    w: &Array2<T>,
+    b: &Array1<T>,
+) -> Result<(), ExchangeError> {
+    let headers = headers(l, stage);
+    messages.send(to, &headers[0], PURPOSE, flat(w))?;
+    messages.send(to, &headers[1], PURPOSE, flat_vector(b))
 }
 
-fn receive<T: Real>(
-    communicator: &dyn Communicator,
-    policy: &WaitPolicy,
+fn receive_layer<T: Real>(
+    messages: &mut MatrixMessages<'_>,
     from: usize,
-    pending: Pending,
-    expected: Header,
-) -> Result<Array2<T>, ExchangeError> {
-    let message = wait_bytes(communicator, pending, policy)?;
-    let mut matrix = Array2::zeros((expected.rows as usize, expected.cols as usize));
-    decode_raw(&message, &expected, Wire::native::<T>(), flat_mut(&mut matrix)).map_err(|source| {
-        ExchangeError::Message { rank: communicator.rank(), peer: from, source: Box::new(source) }
-    })?;
-    Ok(matrix)
+    l: usize,
+    stage: &StageShape,
+    [w_pending, b_pending]: [Pending; 2],
+) -> Result<DenseLayer<T>, ExchangeError> {
+    let headers = headers(l, stage);
+    let mut w = Array2::zeros((stage.width(l), stage.width(l - 1)));
+    messages.receive(from, w_pending, &headers[0], flat_mut(&mut w))?;
+    let mut b = Array2::zeros((1, stage.width(l)));
+    messages.receive(from, b_pending, &headers[1], flat_mut(&mut b))?;
+    Ok((w, Array1::from_iter(b)))
 }
 
 /// Gathers W and b of one layer on rank 0 from its owner; the others get `None`. `layer` is given on the owner.
@@ -165,28 +160,130 @@ pub fn gather_layer<T: Real>(
     layer: Option<DenseLayer<T>>,
 ) -> Result<Option<DenseLayer<T>>, ExchangeError> {
     let (rank, owner) = (communicator.rank(), holding.plan.owner(l));
-    let (outputs, inputs) = (holding.stage.width(l), holding.stage.width(l - 1));
+    let mut messages = MatrixMessages::new(communicator, policy);
     match (rank == 0, rank == owner, layer) {
         (true, true, layer) => Ok(layer),
         (true, false, _) => {
-            let w = post_receive::<T>(communicator, owner, outputs * inputs)?;
-            let b = post_receive::<T>(communicator, owner, outputs)?;
-            let w = receive(communicator, policy, owner, w, header(l, 0, outputs, inputs))?;
-            let b: Array2<T> = receive(communicator, policy, owner, b, header(l, 1, 1, outputs))?;
-            Ok(Some((w, Array1::from_iter(b))))
+            let [w, b] = headers(l, holding.stage);
+            let w = messages.post_receive::<T>(owner, &w, PURPOSE)?;
+            let pending = [w, messages.post_receive::<T>(owner, &b, PURPOSE)?];
+            receive_layer(&mut messages, owner, l, holding.stage, pending).map(Some)
         }
         (false, true, Some((w, b))) => {
-            let parts =
-                [(w.nrows(), w.ncols(), flat(&w)), (1, b.len(), crate::linalg::elements::flat_vector(&b))];
-            for (part, (rows, cols, values)) in parts.into_iter().enumerate() {
-                let mut message = Vec::new();
-                encode_raw(&header(l, part, rows, cols), Wire::native::<T>(), values, &mut message)
-                    .map_err(|source| ExchangeError::Message { rank, peer: 0, source: Box::new(source) })?;
-                let pending = communicator.post_send(0, Kind::Weights as u16, message)?;
-                wait_bytes(communicator, pending.named("weights of the model"), policy)?;
-            }
+            send_layer(&mut messages, 0, l, holding.stage, &w, &b)?;
+            messages.finish_sends()?;
             Ok(None)
         }
         _ => Ok(None),
+    }
+}
+
+/// Moves matrices of nodes × something, in blocks of nodes, from `old` to `new` shards, shard s being on rank s.
+///
+/// `rows` are this rank's blocks of each matrix; `columns` are their widths, which every rank knows.
+///
+/// # Errors
+/// The exchange failed.
+pub fn move_rows<T: Real>(
+    communicator: &dyn Communicator,
+    policy: &WaitPolicy,
+    blocks: &NodeBlocks,
+    [old, new]: [usize; 2],
+    columns: &[usize],
+    rows: Vec<Vec<Array2<T>>>,
+) -> Result<Vec<Vec<Array2<T>>>, ExchangeError> {
+    const PURPOSE: &str = "rows of the input";
+    let rank = communicator.rank();
+    let of = |rank: usize, shards: usize| match rank < shards {
+        true => blocks_of(rank, shards, blocks.count()),
+        false => 0..0,
+    };
+    let holder = |block: usize, shards: usize| {
+        (0..shards).find(|&shard| of(shard, shards).contains(&block)).unwrap_or(0)
+    };
+    let about = |matrix: usize, block: usize| {
+        header(Kind::State, matrix, block, blocks.range(block).len(), columns[matrix])
+    };
+    let mut messages = MatrixMessages::new(communicator, policy);
+    let (before, after) = (of(rank, old), of(rank, new));
+    let mut pending = Vec::new();
+    for matrix in 0..columns.len() {
+        for block in after.clone().filter(|block| !before.contains(block)) {
+            let from = holder(block, old);
+            pending.push(messages.post_receive::<T>(from, &about(matrix, block), PURPOSE)?);
+        }
+    }
+    let mut kept: Vec<Vec<Option<Array2<T>>>> = Vec::new();
+    for (matrix, rows) in rows.into_iter().enumerate() {
+        let mut row = Vec::new();
+        for (block, values) in before.clone().zip(rows) {
+            if after.contains(&block) {
+                row.push(Some(values));
+            } else {
+                messages.send(holder(block, new), &about(matrix, block), PURPOSE, flat(&values))?;
+                row.push(None);
+            }
+        }
+        kept.push(row);
+    }
+    let mut pending = pending.into_iter();
+    let mut moved = Vec::new();
+    for (matrix, &width) in columns.iter().enumerate() {
+        let mut result = Vec::new();
+        for block in after.clone() {
+            let own =
+                block.checked_sub(before.start).and_then(|at| kept.get_mut(matrix)?.get_mut(at)?.take());
+            let values = match (own, before.contains(&block)) {
+                (Some(values), _) => values,
+                (None, true) => continue,
+                (None, false) => {
+                    let mut values = Array2::zeros((blocks.range(block).len(), width));
+                    if let Some(pending) = pending.next() {
+                        let about = about(matrix, block);
+                        messages.receive(holder(block, old), pending, &about, flat_mut(&mut values))?;
+                    }
+                    values
+                }
+            };
+            result.push(values);
+        }
+        moved.push(result);
+    }
+    messages.finish_sends()?;
+    Ok(moved)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::parallel::ThreadCommunicator;
+
+    #[test]
+    fn rows_get_to_the_shards_that_hold_their_blocks() {
+        let blocks = NodeBlocks::new(29, Some(4));
+        let matrix = |number: usize, block: usize, width: usize| {
+            let start = blocks.range(block).start;
+            Array2::from_shape_fn((blocks.range(block).len(), width), |(i, j)| {
+                (1000 * number + 10 * (start + i) + j) as f32
+            })
+        };
+        let columns = [3, 1];
+        for (old, new) in [(1, 1), (1, 4), (4, 1), (8, 2), (2, 8), (4, 4)] {
+            ThreadCommunicator::run(9, |communicator| {
+                let policy = WaitPolicy::new();
+                let rank = communicator.rank();
+                let own = |shards: usize| {
+                    let run = if rank < shards { blocks_of(rank, shards, blocks.count()) } else { 0..0 };
+                    let rows = |(number, &width): (usize, &usize)| {
+                        run.clone().map(|block| matrix(number, block, width)).collect::<Vec<_>>()
+                    };
+                    columns.iter().enumerate().map(rows).collect::<Vec<_>>()
+                };
+                let moved =
+                    move_rows(communicator, &policy, &blocks, [old, new], &columns, own(old)).unwrap();
+                assert_eq!(moved, own(new), "rank {rank} from {old} to {new} shards");
+            });
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! The one wait loop.
 
-use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -8,18 +8,19 @@ use std::time::{Duration, Instant};
 use super::communicator::{Communicator, Completed, Pending};
 use super::error::CommError;
 use super::roll_call::silent_ranks;
+use crate::timing::{Phase, PhaseClock};
 
 /// How long the other ranks have to answer once something is late: they may have begun to wait a little later.
 const SHORTEST_ROLL_CALL: Duration = Duration::from_secs(1);
 const LONGEST_ROLL_CALL: Duration = Duration::from_secs(10);
 
-/// How [`wait`] waits, and how long it has waited so far.
+/// How [`wait`] waits, and the clock of the rank that waits.
 #[derive(Debug, Default)]
 pub struct WaitPolicy {
     deadline: Option<Duration>,
     stop: Option<Arc<AtomicBool>>,
     patient: bool,
-    waited: Cell<Duration>,
+    clock: Rc<PhaseClock>,
 }
 
 impl WaitPolicy {
@@ -50,9 +51,20 @@ impl WaitPolicy {
         self
     }
 
+    /// Takes the time by the clock of another policy of the same rank.
+    pub fn with_clock_of(mut self, other: &WaitPolicy) -> Self {
+        self.clock = Rc::clone(&other.clock);
+        self
+    }
+
+    /// The clock of the rank: it starts with the policy, and [`wait`] stops it in [`Phase::Wait`].
+    pub fn clock(&self) -> &PhaseClock {
+        &self.clock
+    }
+
     /// Seconds spent waiting under this policy.
     pub fn seconds_waited(&self) -> f64 {
-        self.waited.get().as_secs_f64()
+        self.clock.seconds(Phase::Wait)
     }
 }
 
@@ -69,10 +81,8 @@ pub fn wait(
     if let Some(completed) = communicator.test(&mut pending)? {
         return Ok(completed);
     }
-    let start = Instant::now();
-    let outcome = test_until(communicator, &mut pending, policy, start);
-    policy.waited.set(policy.waited.get() + start.elapsed());
-    outcome
+    let _wait = policy.clock.enter(Phase::Wait);
+    test_until(communicator, &mut pending, policy, Instant::now())
 }
 
 fn test_until(

@@ -40,6 +40,8 @@ pub enum Kind {
     Weights = 4,
     /// Any variable on its way to another owner.
     State = 5,
+    /// A sum over the shards of a layer's nodes, or rows gathered from them.
+    Sum = 6,
 }
 
 impl std::fmt::Display for Kind {
@@ -50,6 +52,7 @@ impl std::fmt::Display for Kind {
             Kind::Activations => "activations",
             Kind::Weights => "weights",
             Kind::State => "state",
+            Kind::Sum => "sums over shards",
         })
     }
 }

@@ -100,8 +100,7 @@ pub(super) fn check_belongs(raw: &RawSettings, method: Method) -> Result<(), Set
         ("levels", raw.levels.is_some()),
         ("coding", raw.coding.is_some()),
         ("wire", raw.wire.is_some()),
-        ("checkpoint-every", raw.checkpoint_every.is_some()),
-        ("max-time", raw.max_time.is_some()),
+        ("shards", raw.shards.is_some()),
     ];
     let of_backpropagation =
         [("learning-rate", raw.learning_rate.is_some()), ("weight-decay", raw.weight_decay.is_some())];

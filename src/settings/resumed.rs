@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
-use super::{Method, RawSettings, Settings, SettingsError};
+use super::{RawSettings, Settings, SettingsError};
 
 /// Settings that may differ between the parts of a run: none of them changes a bit of the model.
-const FREE: [&str; 6] = ["data", "output", "threads", "comm-timeout", "checkpoint-every", "max-time"];
+const FREE: [&str; 7] =
+    ["data", "output", "threads", "shards", "comm-timeout", "checkpoint-every", "max-time"];
 
 impl Settings {
     /// The settings that decide what comes out, as TOML; `split` is the one in use.
@@ -50,11 +51,6 @@ pub fn resumed(folder: &Path, flags: RawSettings) -> Result<Settings, SettingsEr
     own.output = Some(folder.to_owned());
     let before = own.clone().check()?;
     let settings = flags.over(own).check()?;
-    if settings.method != Method::Admm && settings.runs == 1 {
-        return Err(SettingsError::Contradiction(
-            "--resume needs a run of the ADMM: backpropagation leaves no checkpoints; start it anew with --config".into(),
-        ));
-    }
     let split = |settings: &Settings| settings.split.clone().unwrap_or_default();
     let changed = differences(&settings.deciding(&split(&settings)), &before.deciding(&split(&before)));
     if changed.is_empty() {

@@ -1,6 +1,6 @@
 //! Which bytes a file holds, so that what is read can be tied to what was looked at before.
 
-use std::fs::Metadata;
+use std::fs::{File, Metadata};
 use std::io::Read;
 use std::path::Path;
 use std::time::SystemTime;
@@ -27,6 +27,31 @@ pub(crate) fn checksum(path: &Path) -> Result<String, StorageError> {
         length += read as u64;
     }
     Ok(format!("{:08x}-{length}", hasher.finalize()))
+}
+
+/// Opens a file for reading that somebody may have put there: anything but a regular one is refused, as by
+/// [`regular_file`].
+///
+/// # Errors
+/// No such file, no permission, or not a regular file.
+pub(crate) fn open_regular(path: &Path) -> std::io::Result<File> {
+    match std::fs::metadata(path)?.is_file() {
+        true => File::open(path),
+        false => Err(std::io::Error::other("it is a folder, a pipe or a device, not a regular file")),
+    }
+}
+
+/// Reads a small file that somebody may have put there.
+///
+/// # Errors
+/// As [`open_regular`], or it is longer than `longest` bytes.
+pub(crate) fn read_small(path: &Path, longest: u64) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open_regular(path)?.take(longest.saturating_add(1)).read_to_end(&mut bytes)?;
+    match bytes.len() as u64 > longest {
+        true => Err(std::io::Error::other(format!("it is longer than {longest} bytes"))),
+        false => Ok(bytes),
+    }
 }
 
 /// What the operating system says of a file before it is opened; anything but a regular file is refused, for a pipe

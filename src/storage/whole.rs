@@ -17,6 +17,21 @@ pub(crate) fn write_whole(
     overwrite: bool,
     write: impl FnOnce(&Path) -> hdf5::Result<()>,
 ) -> Result<(), StorageError> {
+    write_whole_or(path, overwrite, |temporary| {
+        write(temporary).map_err(|source| StorageError::Hdf5 {
+            path: path.to_path_buf(),
+            place: "while writing".into(),
+            source,
+        })
+    })
+}
+
+/// As [`write_whole`], for a `write` with errors of its own.
+pub(crate) fn write_whole_or<E: From<StorageError>>(
+    path: &Path,
+    overwrite: bool,
+    write: impl FnOnce(&Path) -> Result<(), E>,
+) -> Result<(), E> {
     refuse_existing(path, overwrite)?;
     // A link stays a link: what it points to is replaced.
     let path = &std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
@@ -33,19 +48,15 @@ pub(crate) fn write_whole(
         builder.permissions(std::fs::Permissions::from_mode(0o666));
     }
     let temporary = builder.tempfile_in(folder).map_err(io_error(folder, "create a file in the folder"))?;
-    write(temporary.path()).map_err(|source| StorageError::Hdf5 {
-        path: path.to_path_buf(),
-        place: "while writing".into(),
-        source,
-    })?;
+    write(temporary.path())?;
     temporary.as_file().sync_all().map_err(io_error(path, "write the file"))?;
     let renamed = if overwrite { temporary.persist(path) } else { temporary.persist_noclobber(path) };
     match renamed {
         Ok(_) => Ok(()),
         Err(error) if !overwrite && error.error.kind() == std::io::ErrorKind::AlreadyExists => {
-            Err(StorageError::OutputExists { path: path.to_path_buf() })
+            Err(StorageError::OutputExists { path: path.to_path_buf() }.into())
         }
-        Err(error) => Err(io_error(path, "write the file")(error.error)),
+        Err(error) => Err(io_error(path, "write the file")(error.error).into()),
     }
 }
 

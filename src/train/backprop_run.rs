@@ -17,9 +17,14 @@ use super::output::{
     Summary,
 };
 use super::patience::Patience;
-use super::results::trained_model;
+use super::reduction::Requests;
+use super::results::{trained_model, write_results};
+use super::run_row::run_row;
 use super::screen::Screen;
+use super::several::Shared;
 use super::status::{Outcome, Status};
+use super::stopping::{Clock, StopSignal};
+use super::usage::{Usage, gather_usage};
 use crate::admm::Workspace;
 use crate::backprop::network::{TrainingBlock, gradient};
 use crate::backprop::{Dropout, Layout, Optimizer, Rule};
@@ -28,6 +33,7 @@ use crate::linalg::{MatrixSum, Real, ScalarSum};
 use crate::model::ModelLayer;
 use crate::parallel::node_blocks::BlockSum;
 use crate::parallel::{agree, gather_to_root, wait_sum};
+use crate::timing::Phase;
 
 /// What several runs on the same data share: who holds which nodes, and this rank's features.
 #[derive(Debug)]
@@ -37,9 +43,35 @@ pub(super) struct Nodes<T> {
 }
 
 /// The parameters of an evaluation, kept on rank 0 alone, and its result, known to all.
-struct Best<T> {
-    evaluation: Evaluation,
-    parameters: Vec<T>,
+pub(super) struct Best<T> {
+    pub evaluation: Evaluation,
+    pub parameters: Vec<T>,
+}
+
+/// What changes from iteration to iteration, beside the parameters.
+pub(super) struct Steps<T> {
+    /// Iterations done.
+    pub iteration: u64,
+    /// The update rule, on rank 0.
+    pub optimizer: Option<Optimizer<T>>,
+    pub best: Option<Best<T>>,
+    pub patience: Patience,
+    pub last_scores: Option<Evaluation>,
+    /// The row of the last iteration.
+    pub row: HistoryRow,
+    /// Bytes that all ranks have sent, up to that.
+    pub bytes: u64,
+}
+
+/// What the sum of an iteration tells all ranks.
+struct Settled {
+    row: HistoryRow,
+    scores: Option<Scores>,
+    /// The layer in which a parameter is not finite.
+    not_finite: Option<usize>,
+    /// Bytes sent by all ranks.
+    bytes: u64,
+    requests: Requests,
 }
 
 /// Slots of a sum after those of the blocks.
@@ -49,29 +81,37 @@ enum Slot {
     NotFinite,
     OutputFailed,
     Bytes,
+    Stops,
+    TimeIsUp,
+    CheckpointIsDue,
 }
-const SHARED_SLOTS: usize = 4;
+const SHARED_SLOTS: usize = 7;
 
 /// Everything a rank carries through a run.
 pub(super) struct BackpropRun<'a, T> {
-    job: Job<'a>,
+    pub job: Job<'a>,
     nodes: &'a Nodes<T>,
-    layout: Layout,
-    parameters: Vec<T>,
-    tree: BlockSum<'a>,
+    pub layout: Layout,
+    pub parameters: Vec<T>,
+    pub tree: BlockSum<'a>,
     sums: Vec<MatrixSum<T>>,
     workspace: Workspace<T>,
-    folder: Option<OutputFolder>,
-    output_failed: Option<OutputError>,
-    screen: Screen,
+    pub folder: Option<OutputFolder>,
+    pub output_failed: Option<OutputError>,
+    pub screen: Screen,
     known: [usize; 3],
     slots: Vec<f64>,
+    stop: StopSignal,
+    pub clock: Clock,
+    /// Seconds that the run took before this process: training, and, on rank 0 for all ranks, waiting.
+    pub seconds_before: [f64; 2],
     training: Instant,
 }
 
 /// Reads this rank's nodes; every rank learns whether they can be used.
 pub(super) fn read_nodes<T: Real>(job: &Job<'_>) -> Result<Nodes<T>, TrainError> {
     let Job { settings, communicator, policy, problem, workers, .. } = *job;
+    let _augment = policy.clock().enter(Phase::Augment);
     let shares = NodeShares::new(problem, settings.block_nodes, communicator.size());
     let input = Input::read(settings, problem, &shares, communicator.rank(), workers);
     let input = agree(communicator, policy, "features", input, SetUpError::describe)?;
@@ -82,75 +122,120 @@ pub(super) fn read_nodes<T: Real>(job: &Job<'_>) -> Result<Nodes<T>, TrainError>
 pub(super) fn train_by_backprop<T: Real>(
     job: Job<'_>,
     rule: Rule,
-    nodes: &Nodes<T>,
     options: RunOptions,
+    shared: &mut Shared<T>,
 ) -> Result<Outcome, TrainError> {
+    if shared.nodes.is_none() {
+        shared.nodes = Some(read_nodes(&job)?);
+    }
     let Job { settings, communicator, policy, problem, .. } = job;
+    // Locked first: another process may still be at it.
+    let lock = match options.resume {
+        true => job.open_folder(|_| OutputFolder::lock(&settings.output))?,
+        false => None,
+    };
+    let nodes = match shared.nodes.take() {
+        Some(nodes) => nodes,
+        None => read_nodes(&job)?,
+    };
     let inputs = settings.operators.count() * problem.features;
     let layout = Layout::new(inputs, settings.neurons, problem.classes, settings.layers);
     let subtrees = nodes.shares.owners.subtrees(communicator.rank()).len();
     let length = layout.len();
     let mut run = BackpropRun {
-        nodes,
+        nodes: &nodes,
         parameters: layout.random(settings.seed),
         layout,
         tree: BlockSum::new(communicator, policy, nodes.shares.owners),
         sums: (0..subtrees).map(|_| MatrixSum::new((1, length))).collect(),
         workspace: Workspace::new(),
-        folder: job.open_folder(options.overwrite)?,
+        folder: None,
         output_failed: None,
         screen: options.screen,
         known: nodes.shares.evaluated.known(),
         slots: Vec::new(),
+        stop: options.stop,
+        clock: Clock::new(settings, options.since.unwrap_or(job.start), communicator.rank()),
+        seconds_before: [0.0; 2],
         training: Instant::now(),
         job,
     };
-    // Hosts with other libraries of mathematics might draw other numbers.
-    run.tree.from_root(0, &mut run.parameters)?;
-    run.iterations(rule)
+    let steps = match options.resume {
+        true => run.resume(rule, lock)?,
+        false => {
+            run.folder = job.open_folder(|used| {
+                shared.open_above(&problem.split)?;
+                OutputFolder::create(&settings.output, options.overwrite, used)
+            })?;
+            run.first_step(rule)?
+        }
+    };
+    let outcome = run.iterations(steps);
+    shared.nodes = Some(nodes);
+    outcome
 }
 
 impl<T: Real> BackpropRun<'_, T> {
-    fn iterations(&mut self, rule: Rule) -> Result<Outcome, TrainError> {
-        let settings = self.job.settings;
-        let is_root = self.job.communicator.rank() == 0;
-        let mut optimizer = is_root
+    /// The state before the first step.
+    pub fn first_step(&mut self, rule: Rule) -> Result<Steps<T>, TrainError> {
+        // Hosts with other libraries of mathematics might draw other numbers.
+        self.tree.from_root(0, &mut self.parameters)?;
+        let Job { settings, communicator, .. } = self.job;
+        let is_root = communicator.rank() == 0;
+        let optimizer = is_root
             .then(|| Optimizer::new(rule, settings.learning_rate, settings.weight_decay, self.layout.len()));
-        let mut best: Option<Best<T>> = None;
-        let mut last: Option<(HistoryRow, Option<Scores>, u64)> = None;
-        let mut patience = Patience::default();
+        Ok(Steps {
+            iteration: 0,
+            optimizer,
+            best: None,
+            patience: Patience::default(),
+            last_scores: None,
+            row: HistoryRow::default(),
+            bytes: 0,
+        })
+    }
+
+    fn iterations(&mut self, mut steps: Steps<T>) -> Result<Outcome, TrainError> {
+        let settings = self.job.settings;
         let mut status = None;
-        let mut iteration = 0;
+        self.training = Instant::now();
         self.screen.steps();
-        while status.is_none() && iteration < settings.iterations as u64 {
-            iteration += 1;
-            let row = self.step(iteration, optimizer.as_mut())?;
+        while status.is_none() && steps.iteration < settings.iterations as u64 {
+            steps.iteration += 1;
+            let iteration = steps.iteration;
+            let row = self.step(iteration, steps.optimizer.as_mut())?;
             let is_last = iteration == settings.iterations as u64;
             let due = is_last || iteration.is_multiple_of(settings.evaluate_every as u64);
             if due {
                 self.evaluate();
             }
-            let (row, scores, not_finite, bytes) = self.settle(row, due)?;
+            let Settled { row, scores, not_finite, bytes, requests } = self.settle(row, due)?;
             self.screen.step_row(&row, settings.iterations, is_last);
+            (steps.row, steps.bytes) = (row, bytes);
             if let Some(layer) = not_finite {
                 status = Some(Status::StepDiverged { layer, iteration });
             } else if let Some(scores) = scores {
                 let evaluation = Evaluation { iteration, scores };
                 let is_usable = scores.loss.iter().all(|loss| loss.is_finite());
-                if is_usable && best.as_ref().is_none_or(|best| evaluation.beats(&best.evaluation)) {
-                    let kept = best.take().map_or(Vec::new(), |best| best.parameters);
-                    best = Some(Best { evaluation, parameters: self.copy_on_root(kept) });
+                if is_usable && steps.best.as_ref().is_none_or(|best| evaluation.beats(&best.evaluation)) {
+                    let kept = steps.best.take().map_or(Vec::new(), |best| best.parameters);
+                    steps.best = Some(Best { evaluation, parameters: self.copy_on_root(kept) });
                 }
-                if patience.observe(scores.correct[1], settings.patience) {
+                if steps.patience.observe(scores.correct[1], settings.patience) {
                     let evaluations = settings.patience.unwrap_or_default();
                     status = Some(Status::EarlyStopped { evaluations });
                 }
             }
-            let scores = scores.or(last.and_then(|(_, scores, _)| scores));
-            last = Some((row, scores, bytes));
+            steps.last_scores = scores.map(|scores| Evaluation { iteration, scores }).or(steps.last_scores);
+            // The end of a run is near enough: it leaves the models themselves.
+            let stop = requests.stop();
+            let is_due = requests.checkpoint_is_due || self.clock.is_due_at(iteration);
+            if status.is_none() && !is_last && (stop.is_some() || is_due) {
+                self.checkpoint(&steps)?;
+                status = stop.map(Status::Interrupted);
+            }
         }
-        let (row, scores, bytes) = last.unwrap_or_default();
-        self.finish(status.unwrap_or(Status::Finished), row, scores, best, bytes)
+        self.finish(status.unwrap_or(Status::Finished), steps)
     }
 
     fn copy_on_root(&self, mut kept: Vec<T>) -> Vec<T> {
@@ -158,6 +243,20 @@ impl<T: Real> BackpropRun<'_, T> {
             kept.clone_from(&self.parameters);
         }
         kept
+    }
+
+    /// Seconds of training so far.
+    pub fn seconds_so_far(&self) -> f64 {
+        self.seconds_before[0] + self.training.elapsed().as_secs_f64()
+    }
+
+    /// Seconds of waiting so far, over all ranks; right on rank 0.
+    pub fn seconds_waited(&self) -> Result<f64, TrainError> {
+        let Job { communicator, policy, .. } = self.job;
+        let waited = policy.seconds_waited().to_le_bytes().to_vec();
+        let waited = gather_to_root(communicator, policy, "seconds", waited)?.into_iter().flatten();
+        let waited: f64 = waited.map(|bytes| bytes.try_into().map_or(0.0, f64::from_le_bytes)).sum();
+        Ok(self.seconds_before[1] + waited)
     }
 
     /// Blocks, and places of their slots: a risk for each training block, three losses and three counts for each.
@@ -173,7 +272,8 @@ impl<T: Real> BackpropRun<'_, T> {
         iteration: u64,
         optimizer: Option<&mut Optimizer<T>>,
     ) -> Result<HistoryRow, TrainError> {
-        let Job { settings, communicator, problem, workers, .. } = self.job;
+        let Job { settings, communicator, policy, problem, workers, .. } = self.job;
+        let _gradient = policy.clock().enter(Phase::Gradient);
         let shares = &self.nodes.shares;
         self.slots.clear();
         self.slots.resize(self.slot(Slot::Decay) + SHARED_SLOTS, 0.0);
@@ -182,6 +282,8 @@ impl<T: Real> BackpropRun<'_, T> {
             self.slots[at] = settings.weight_decay / 2.0 * sum_squares(&self.parameters);
         }
         let nodes = shares.training.nodes();
+        let own_nodes: usize = self.nodes.input.training.iter().map(|(_, x)| x.nrows()).sum();
+        policy.clock().count(self.layout.gradient_operations(own_nodes));
         let dropout = Dropout { rate: settings.dropout, seed: settings.seed, iteration, nodes };
         let mut own = self.nodes.input.training.iter();
         let mut parts = Vec::with_capacity(self.sums.len());
@@ -226,7 +328,8 @@ impl<T: Real> BackpropRun<'_, T> {
 
     /// Scores of this rank's blocks, into their slots.
     fn evaluate(&mut self) {
-        let Job { settings, workers, .. } = self.job;
+        let Job { settings, policy, workers, .. } = self.job;
+        let _evaluate = policy.clock().enter(Phase::Evaluate);
         let NodeShares { training, evaluated, .. } = &self.nodes.shares;
         let network = (&self.layout, self.parameters.as_slice());
         let slots = &mut self.slots;
@@ -236,18 +339,22 @@ impl<T: Real> BackpropRun<'_, T> {
         });
     }
 
-    /// Sums the slots over all ranks, completes the row and writes it; with scores where there are any, the layer in
-    /// which a parameter is not finite, and the bytes sent by all ranks.
-    #[allow(clippy::type_complexity)]
-    fn settle(
-        &mut self,
-        mut row: HistoryRow,
-        due: bool,
-    ) -> Result<(HistoryRow, Option<Scores>, Option<usize>, u64), TrainError> {
+    /// Sums the slots over all ranks, completes the row and writes it.
+    fn settle(&mut self, mut row: HistoryRow, due: bool) -> Result<Settled, TrainError> {
         let Job { communicator, policy, .. } = self.job;
-        let (failed, bytes) = (self.slot(Slot::OutputFailed), self.slot(Slot::Bytes));
-        self.slots[failed] = f64::from(u8::from(self.output_failed.is_some()));
-        self.slots[bytes] = self.tree.bytes as f64;
+        let _reduce = policy.clock().enter(Phase::Reduce);
+        let Requests { time_is_up, checkpoint_is_due, .. } = self.clock.requests();
+        let flag = |is: bool| f64::from(u8::from(is));
+        for (slot, value) in [
+            (Slot::OutputFailed, flag(self.output_failed.is_some())),
+            (Slot::Bytes, self.tree.bytes() as f64),
+            (Slot::Stops, flag((self.stop)(row.iteration))),
+            (Slot::TimeIsUp, flag(time_is_up)),
+            (Slot::CheckpointIsDue, flag(checkpoint_is_due)),
+        ] {
+            let at = self.slot(slot);
+            self.slots[at] = value;
+        }
         let pending = communicator.post_sum(std::mem::take(&mut self.slots))?.named("scores of an iteration");
         let sums = wait_sum(communicator, pending, policy)?;
         let (training, all) =
@@ -256,7 +363,7 @@ impl<T: Real> BackpropRun<'_, T> {
         let risk = ScalarSum::of(sums[..training].iter().copied());
         row.risk = risk / nodes;
         row.objective = risk + nodes * sums[self.slot(Slot::Decay)];
-        row.seconds = self.training.elapsed().as_secs_f64();
+        row.seconds = self.seconds_so_far();
         let scores = due.then(|| {
             let total = std::array::from_fn(|i| {
                 ScalarSum::of((0..all).map(|block| sums[training + Scores::COUNT * block + i]))
@@ -266,76 +373,92 @@ impl<T: Real> BackpropRun<'_, T> {
         if let Some(scores) = &scores {
             row.set_scores(scores, self.known);
         }
+        let writing = policy.clock().enter(Phase::Io);
         if let Some(folder) = &mut self.folder
             && let Err(error) = folder.add_row(&row)
         {
             self.output_failed.get_or_insert(error);
         }
-        if sums[failed] > 0.0 {
+        drop(writing);
+        if sums[self.slot(Slot::OutputFailed)] > 0.0 {
             let failed = self.output_failed.take().map_or(Ok(()), |error| Err(SetUpError::Output(error)));
             agree(communicator, policy, "output", failed, SetUpError::describe)?;
         }
         let layer = sums[self.slot(Slot::NotFinite)] as usize;
-        let (bytes, not_finite) = (sums[bytes] as u64, (layer > 0).then_some(layer));
+        let settled = Settled {
+            row,
+            scores,
+            not_finite: (layer > 0).then_some(layer),
+            bytes: sums[self.slot(Slot::Bytes)] as u64,
+            requests: Requests {
+                stops: sums[self.slot(Slot::Stops)] as usize,
+                time_is_up: sums[self.slot(Slot::TimeIsUp)] > 0.0,
+                checkpoint_is_due: sums[self.slot(Slot::CheckpointIsDue)] > 0.0,
+            },
+        };
         self.slots = sums;
-        Ok((row, scores, not_finite, bytes))
+        Ok(settled)
     }
 
-    /// Writes the models and the summary.
-    fn finish(
-        &mut self,
-        status: Status,
-        row: HistoryRow,
-        scores: Option<Scores>,
-        best: Option<Best<T>>,
-        bytes: u64,
-    ) -> Result<Outcome, TrainError> {
+    /// Writes the models, unless the run was interrupted, and the summary.
+    fn finish(&mut self, status: Status, steps: Steps<T>) -> Result<Outcome, TrainError> {
         let Job { settings, communicator, policy, problem, .. } = self.job;
-        let train_seconds = self.training.elapsed().as_secs_f64();
-        let restored = self.folder.as_ref().map_or(Ok(()), OutputFolder::restore).map_err(SetUpError::from);
-        agree(communicator, policy, "output folder at the end", restored, SetUpError::describe)?;
-        let has_diverged = matches!(status, Status::StepDiverged { .. });
+        let Steps { iteration, best, last_scores, row, bytes, .. } = steps;
+        let train_seconds = self.seconds_so_far();
+        let evaluation = best.as_ref().map(|best| best.evaluation);
+        let scores = last_scores.map(|last| last.scores);
+        let _io = policy.clock().enter(Phase::Io);
         let mut f1 = F1Summary::default();
-        if !has_diverged {
-            self.write_model("model-last.h5", row.iteration, scores)?;
-            f1.last = self.f1()?;
-        }
-        let best = match best {
-            None => None,
-            Some(Best { evaluation, mut parameters }) => {
+        if !matches!(status, Status::Interrupted(_)) {
+            let restored =
+                self.folder.as_ref().map_or(Ok(()), OutputFolder::restore).map_err(SetUpError::from);
+            agree(communicator, policy, "output folder at the end", restored, SetUpError::describe)?;
+            if !matches!(status, Status::StepDiverged { .. }) {
+                self.write_model("model-last.h5", iteration, scores)?;
+                f1.last = self.f1()?;
+            }
+            if let Some(Best { evaluation, mut parameters }) = best {
                 parameters.resize(self.layout.len(), T::zero());
-                self.tree.from_root(row.iteration, &mut parameters)?;
+                self.tree.from_root(iteration, &mut parameters)?;
                 self.parameters = parameters;
                 self.write_model("model.h5", evaluation.iteration, Some(evaluation.scores))?;
                 f1.best = self.f1()?;
-                Some(evaluation)
             }
-        };
-        let waited = policy.seconds_waited().to_le_bytes().to_vec();
-        let waited = gather_to_root(communicator, policy, "seconds", waited)?.into_iter().flatten();
-        let wait = waited.map(|bytes| bytes.try_into().map_or(0.0, f64::from_le_bytes)).sum();
+        }
+        let Usage { hosts, phases, memory } = gather_usage(communicator, policy)?;
+        let over_ranks = |phase| phases.get(&phase).map_or(0.0, |of| of.avg * communicator.size() as f64);
         let summary = Summary {
             objective: row.objective,
             f1,
             bytes: BytesSummary { other: bytes, ..BytesSummary::default() },
             seconds: SecondsSummary {
-                total: self.job.start.elapsed().as_secs_f64(),
+                total: self.seconds_before[0] + self.job.start.elapsed().as_secs_f64(),
                 train: train_seconds,
-                wait,
-                ..SecondsSummary::default()
+                encode: over_ranks(Phase::Encode),
+                decode: over_ranks(Phase::Decode),
+                wait: self.seconds_before[1] + over_ranks(Phase::Wait),
             },
+            hosts,
+            memory,
+            phases,
             ..Summary::of_run(
                 status,
                 settings,
                 problem,
                 communicator.size(),
-                row.iteration,
+                iteration,
                 Accuracy::of(scores, self.known),
-                BestSummary::of(best, self.known),
+                BestSummary::of(evaluation, self.known),
+                self.job.tried,
             )
         };
-        let written = self.folder.as_ref().map_or(Ok(()), |folder| folder.write_summary(&summary));
-        agree(communicator, policy, "summary", written.map_err(SetUpError::from), SetUpError::describe)?;
+        let row = run_row(&summary, problem, &settings.spelled_out(&problem.split));
+        let written = write_results(self.folder.as_ref(), self.output_failed.take(), &summary, &row);
+        agree(communicator, policy, "summary", written, SetUpError::describe)?;
+        if let (Some(folder), Some(0)) = (&self.folder, Status::code_of_ended(status.word())) {
+            // The models are the better thing to have, and checkpoints are large.
+            folder.remove_checkpoints();
+        }
         self.screen.footer(status, &summary, &settings.output);
         Ok(Outcome { status, summary })
     }

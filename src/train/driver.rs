@@ -1,30 +1,40 @@
 //! The SPMD driver: every rank runs this, each with its own layers.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use ndarray::Array1;
 
-use super::backprop_run::{Nodes, read_nodes, train_by_backprop};
+use super::admission::{admit, backprop_peaks};
+use super::backprop_run::train_by_backprop;
 use super::error::{SetUpError, TrainError};
 use super::evaluate::EvaluatedNodes;
-use super::input::{self, EvaluatedInput};
+use super::feature_source::FeatureSource;
+use super::input::{self, EvaluatedInput, InputNodes};
+use super::memory::RunShape;
+use super::operator_search::{Search, Trial};
 use super::output::{OutputError, OutputFolder};
 use super::problem::Problem;
+use super::reduction::Slots;
 use super::screen::Screen;
+use super::several::Shared;
 use super::state::{RUN_STATE_VERSION, RunState};
 use super::status::{Outcome, Status};
 use super::stopping::{Clock, StopSignal};
 use crate::admm::Workspace;
 use crate::admm::deepen::{LayerWeights, random_first_weights};
 use crate::admm::penalties::WeightPenalty;
-use crate::dataset::DatasetFile;
-use crate::graph::{Augmentation, renormalised_adjacency};
+use crate::linalg::factor::lapack_core;
+use crate::linalg::product::arithmetic;
 use crate::linalg::{NodeBlocks, Real, Workers};
 use crate::parallel::exchange::Exchange;
-use crate::parallel::plan::{ONE_SHARD, Plan, StageShape, check_ranks, plan};
+use crate::parallel::memory::peak_bytes;
+use crate::parallel::plan::{Plan, StageShape, plan, shards_of_stages};
 use crate::parallel::redistribute::{Holding, redistribute};
+use crate::parallel::shard_group::ShardGroup;
 use crate::parallel::{Communicator, WaitPolicy, agree, broadcast, gather_to_root, hosts};
 use crate::settings::{Method, RawSettings, Settings};
+use crate::timing::Phase;
 
 /// How a run writes, what it may replace, and what may stop it.
 pub struct RunOptions {
@@ -65,45 +75,75 @@ pub fn train<T: Real>(
     communicator: &dyn Communicator,
     options: RunOptions,
 ) -> Result<Outcome, TrainError> {
-    train_one::<T>(settings, communicator, options, &mut None)
+    train_one::<T>(settings, communicator, options, &mut Shared::nothing())
 }
 
-/// As [`train`]; `nodes` keeps what one run by backpropagation may leave to the next on the same data.
+/// As [`train`]; `shared` is what the runs of one command share.
 pub(super) fn train_one<T: Real>(
     settings: &Settings,
     communicator: &dyn Communicator,
     options: RunOptions,
-    nodes: &mut Option<Nodes<T>>,
+    shared: &mut Shared<T>,
 ) -> Result<Outcome, TrainError> {
     let start = Instant::now();
     let policy = WaitPolicy::new().with_deadline(Duration::from_secs(settings.comm_timeout));
     crate::linalg::factor::use_one_lapack_thread();
+    let reading = policy.clock().enter(Phase::Read);
     let set_up = set_up(settings, communicator, &options);
+    drop(reading);
     let (problem, workers) = agree(communicator, &policy, "set-up", set_up, SetUpError::describe)?;
     let alike = handshake(settings, &problem, communicator, &policy)?;
     agree(communicator, &policy, "handshake", alike, SetUpError::describe)?;
     let mut screen = options.screen;
     let hosts = hosts(communicator, &policy)?;
+    let printing = policy.clock().enter(Phase::Io);
     screen.banner(communicator, &hosts, &problem, settings);
+    drop(printing);
+    let searched;
+    let (settings, tried): (&Settings, &[Trial]) = if settings.auto_operators {
+        let search = Search { settings, communicator, policy: &policy, problem: &problem };
+        searched = search.choose::<T>(&mut screen)?;
+        (&searched.0, &searched.1)
+    } else {
+        (settings, &[])
+    };
     if let Some(rule) = settings.method.rule() {
-        let job =
-            Job { settings, communicator, policy: &policy, problem: &problem, workers: &workers, start };
-        let nodes = match nodes {
-            Some(nodes) => nodes,
-            None => nodes.insert(read_nodes(&job)?),
+        let peaks = backprop_peaks(settings, &problem, communicator.size());
+        let admitted = admit(communicator, &hosts, &peaks);
+        agree(communicator, &policy, "memory", admitted, SetUpError::describe)?;
+        let job = Job {
+            settings,
+            communicator,
+            policy: &policy,
+            problem: &problem,
+            workers: &workers,
+            start,
+            tried,
         };
-        return train_by_backprop(job, rule, nodes, RunOptions { screen, ..options });
+        return train_by_backprop(job, rule, RunOptions { screen, ..options }, shared);
     }
     let mut run = Run::<T>::new(settings, communicator, &policy, &problem, workers, screen, start);
+    run.tried = tried;
     run.stop = options.stop;
     if let Some(since) = options.since {
         run.clock = Clock::new(settings, since, communicator.rank());
     }
+    let shapes: Vec<StageShape> = settings.stages.iter().map(|&layers| run.shape(layers)).collect();
+    let shards = shards_of_stages(&shapes, communicator.size(), settings.shards, run.blocks.count());
+    run.shards =
+        agree(communicator, &policy, "shards", shards.map_err(SetUpError::from), SetUpError::describe)?;
+    let mut sizes = RunShape::of_problem(&problem, settings, communicator.size());
+    sizes.shards.clone_from(&run.shards);
+    let admitted = admit(communicator, &hosts, &sizes.peaks(settings));
+    agree(communicator, &policy, "memory", admitted, SetUpError::describe)?;
     if options.resume {
         return run.resume();
     }
-    let first = run.first_layer()?;
-    run.open_folder(|used| OutputFolder::create(&settings.output, options.overwrite, used))?;
+    let first = run.first_layer(run.shards[0])?;
+    run.open_folder(|used| {
+        shared.open_above(&problem.split)?;
+        OutputFolder::create(&settings.output, options.overwrite, used)
+    })?;
     run.all_stages(first, None)
 }
 
@@ -114,10 +154,16 @@ fn handshake(
     communicator: &dyn Communicator,
     policy: &WaitPolicy,
 ) -> Result<Result<(), SetUpError>, TrainError> {
+    // Backpropagation factorises nothing.
+    let arithmetic = match settings.method {
+        Method::Admm => format!("{}, LAPACK for {}", arithmetic(), lapack_core()),
+        _ => arithmetic().to_owned(),
+    };
     let settings = format!("{:?}", settings.spelled_out(&problem.split));
     let version = env!("CARGO_PKG_VERSION");
     let own = [
         ("program", format!("{version}, state {RUN_STATE_VERSION}, {}", communicator.library())),
+        ("arithmetic", arithmetic),
         ("settings", settings),
         ("data set", format!("{} with checksum {}", problem.name, problem.checksum)),
     ];
@@ -137,9 +183,6 @@ fn set_up(
     communicator: &dyn Communicator,
     options: &RunOptions,
 ) -> Result<(Problem, Workers), SetUpError> {
-    if settings.method == Method::Admm {
-        check_ranks(settings.layers, communicator.size())?;
-    }
     if communicator.rank() == 0 {
         OutputFolder::check(&settings.output, options.overwrite || options.resume)?;
     }
@@ -162,17 +205,21 @@ pub(super) struct Job<'a> {
     pub problem: &'a Problem,
     pub workers: &'a Workers,
     pub start: Instant,
+    /// What `--operators auto` tried.
+    pub tried: &'a [Trial],
 }
 
 impl Job<'_> {
-    /// Makes the output folder on rank 0, once all data have been read: wrong data replace no earlier run.
-    pub fn open_folder(&self, overwrite: bool) -> Result<Option<OutputFolder>, TrainError> {
+    /// Opens the output folder on rank 0, with the settings as used; all data have been read by then, so that wrong data
+    /// replace no earlier run.
+    pub fn open_folder(
+        &self,
+        open: impl FnOnce(&RawSettings) -> Result<OutputFolder, OutputError>,
+    ) -> Result<Option<OutputFolder>, TrainError> {
         let Job { settings, communicator, policy, problem, .. } = *self;
+        let _io = policy.clock().enter(Phase::Io);
         let folder = match communicator.rank() {
-            0 => {
-                let used = settings.spelled_out(&problem.split);
-                OutputFolder::create(&settings.output, overwrite, &used).map(Some).map_err(SetUpError::from)
-            }
+            0 => open(&settings.spelled_out(&problem.split)).map(Some).map_err(SetUpError::from),
             _ => Ok(None),
         };
         Ok(agree(communicator, policy, "output folder", folder, SetUpError::describe)?)
@@ -190,6 +237,13 @@ pub(super) struct Run<'a, T> {
     pub folder: Option<OutputFolder>,
     pub screen: Screen,
     pub exchange: Exchange<'a>,
+    /// Shards of each stage.
+    pub shards: Vec<usize>,
+    /// Shards of this stage.
+    pub stage_shards: usize,
+    /// The ranks that hold the same layers as this one in this stage.
+    pub group: ShardGroup<'a>,
+    /// All training nodes.
     pub blocks: NodeBlocks,
     pub evaluated: EvaluatedNodes,
     pub known: [usize; 3],
@@ -204,10 +258,12 @@ pub(super) struct Run<'a, T> {
     pub seconds_before: [f64; 4],
     pub start: Instant,
     pub training: Instant,
+    /// What `--operators auto` tried.
+    pub tried: &'a [Trial],
 }
 impl<'a, T: Real> Run<'a, T> {
     #[allow(clippy::too_many_arguments)]
-    fn new(
+    pub(super) fn new(
         settings: &'a Settings,
         communicator: &'a dyn Communicator,
         policy: &'a WaitPolicy,
@@ -229,6 +285,9 @@ impl<'a, T: Real> Run<'a, T> {
             exchange: Exchange::new(communicator, policy)
                 .with_wire(settings.wire)
                 .with_coding(settings.coding),
+            shards: Vec::new(),
+            stage_shards: 1,
+            group: ShardGroup::alone(communicator, policy),
             blocks: NodeBlocks::new(problem.train_labels.len(), settings.block_nodes),
             known: evaluated.known(),
             evaluated,
@@ -241,6 +300,7 @@ impl<'a, T: Real> Run<'a, T> {
             seconds_before: [0.0; 4],
             start,
             training: start,
+            tried: &[],
         }
     }
 
@@ -248,9 +308,9 @@ impl<'a, T: Real> Run<'a, T> {
     pub(super) fn seconds_so_far(&self) -> [f64; 4] {
         let mut seconds = self.seconds_before;
         seconds[0] += self.training.elapsed().as_secs_f64();
-        seconds[1] += self.exchange.seconds.encode;
-        seconds[2] += self.exchange.seconds.decode;
-        seconds[3] += self.policy.seconds_waited();
+        for (seconds, phase) in seconds[1..].iter_mut().zip([Phase::Encode, Phase::Decode, Phase::Wait]) {
+            *seconds += self.policy.clock().seconds(phase);
+        }
         seconds
     }
 
@@ -266,22 +326,72 @@ impl<'a, T: Real> Run<'a, T> {
         }
     }
 
-    /// Layer 1 on rank 0, which alone reads edges and features; every rank learns whether they can be used.
-    fn first_layer(&mut self) -> Result<Option<LayerWeights<T>>, TrainError> {
-        let built = if self.communicator.rank() == 0 { self.build_input().map(Some) } else { Ok(None) };
-        Ok(agree(self.communicator, self.policy, "features", built, SetUpError::describe)?)
+    /// The plan of a stage.
+    pub(super) fn plan(&self, shape: &StageShape, shards: usize) -> Plan {
+        plan(shape, self.communicator.size(), shards)
     }
 
-    /// Makes the output folder once all data have been read: wrong data replace no earlier run.
+    /// Joins the ranks that hold the same layers in a stage.
+    pub(super) fn join_group(&mut self, plan: &Plan) {
+        let rank = self.communicator.rank();
+        self.stage_shards = plan.shards();
+        // A rank that waits out the stage is alone.
+        let shards = if plan.layers_of(rank).is_some() { plan.shards() } else { 1 };
+        let nodes = (0..shards).map(|shard| self.blocks.of_shard(shard, shards).1.nodes()).collect();
+        let first = if shards > 1 { plan.first_of_group(rank) } else { rank };
+        self.group = self.group.succeed(first, nodes);
+    }
+
+    /// This rank's blocks of all of these, and their nodes numbered from 0.
+    pub(super) fn own_blocks(&self, of: &NodeBlocks) -> (Range<usize>, NodeBlocks) {
+        of.of_shard(self.group.shard(), self.group.shards())
+    }
+
+    /// The vector that an iteration of this stage is judged by.
+    pub(super) fn slots_of(&self, layers: usize) -> Slots {
+        Slots { layers, shards: self.stage_shards }
+    }
+
+    /// Layer 1 on the ranks of its shards, with the features of each one's nodes, which all ranks compute together.
+    pub(super) fn first_layer(&mut self, shards: usize) -> Result<Option<LayerWeights<T>>, TrainError> {
+        let Self { settings, communicator, policy, .. } = *self;
+        let (rank, ranks) = (communicator.rank(), communicator.size());
+        let reading = policy.clock().enter(Phase::Read);
+        let features = FeatureSource::<T>::open(settings, self.problem, communicator, policy)?;
+        drop(reading);
+        let _augment = policy.clock().enter(Phase::Augment);
+        let from = InputNodes {
+            nodes: self.problem.evaluated_nodes(),
+            blocks: &self.blocks,
+            evaluated: &self.evaluated.blocks,
+            shards,
+        };
+        let holders = if rank < shards { shards } else { 1 };
+        let nodes = (0..holders).map(|shard| self.blocks.of_shard(shard, holders).1.nodes()).collect();
+        let group = ShardGroup::new(communicator, policy, if rank < shards { 0 } else { rank }, nodes);
+        let w0 =
+            (rank < shards).then(|| random_first_weights(settings.seed, settings.neurons, features.width()));
+        let with_dropout = settings.dropout > 0.0;
+        let built = input::build(&features, &from, &group, [rank, ranks], w0, with_dropout, &self.workers)?;
+        if let Some(bytes) = peak_bytes() {
+            log::info!("rank {rank}: at most {} MiB of memory so far, with its features", bytes >> 20);
+        }
+        let Some(built) = built else { return Ok(None) };
+        self.input = Some(built.evaluated);
+        self.column_scale = built.column_scale;
+        let b = Array1::zeros(settings.neurons);
+        Ok(Some(LayerWeights { index: 1, weights: built.weights, b }))
+    }
+
+    /// As [`Job::open_folder`].
     fn open_folder(
         &mut self,
         open: impl FnOnce(&RawSettings) -> Result<OutputFolder, OutputError>,
     ) -> Result<(), TrainError> {
-        let folder = match self.communicator.rank() {
-            0 => open(&self.settings.spelled_out(&self.problem.split)).map(Some).map_err(SetUpError::from),
-            _ => Ok(None),
-        };
-        self.folder = agree(self.communicator, self.policy, "output folder", folder, SetUpError::describe)?;
+        let Run { settings, communicator, policy, problem, ref workers, start, .. } = *self;
+        let job = Job { settings, communicator, policy, problem, workers, start, tried: &[] };
+        let folder = job.open_folder(open)?;
+        self.folder = folder;
         Ok(())
     }
 
@@ -290,8 +400,10 @@ impl<'a, T: Real> Run<'a, T> {
         let settings = self.settings;
         // Locked first: another process may still be at it.
         self.open_folder(|_| OutputFolder::lock(&settings.output))?;
-        let mut first = self.first_layer()?;
+        let mut first = None;
+        let restoring = self.policy.clock().enter(Phase::Checkpoint);
         let restored = self.restore(&mut first)?;
+        drop(restoring);
         let lock = self.folder.take();
         let before = restored.as_ref().map(|state| state.iteration);
         self.open_folder(|used| match lock {
@@ -300,6 +412,7 @@ impl<'a, T: Real> Run<'a, T> {
         })?;
         if before.is_none() {
             self.screen.from_the_start();
+            first = self.first_layer(self.shards[0])?;
         }
         self.all_stages(first, restored)
     }
@@ -324,13 +437,16 @@ impl<'a, T: Real> Run<'a, T> {
         let done = restored.as_ref().map_or(0, |state| state.stage - 1);
         for (number, &layers) in stages.iter().enumerate().skip(done) {
             let shape = self.shape(layers);
-            let plan = plan(&shape, self.communicator.size(), ONE_SHARD);
+            let plan = self.plan(&shape, self.shards[number]);
             let new = Holding { plan: &plan, stage: &shape };
             self.screen.stage(number + 1, stages.len(), &plan);
             let (status, mut state) = match restored.take() {
                 Some(state) => self.iterations(state, &shape)?,
                 None => {
                     let old = before.as_ref().map(|(plan, stage, _)| Holding { plan, stage });
+                    let _stage = self.policy.clock().enter(Phase::Stage);
+                    let shards = [old.map_or(plan.shards(), |old| old.plan.shards()), plan.shards()];
+                    self.reshard_first_layer(&mut held, shards, &shape)?;
                     held = redistribute(self.communicator, self.policy, held, old, new, self.settings.seed)?;
                     self.stage(number + 1, held, &plan, &shape, before.as_ref().map(|before| &before.2))?
                 }
@@ -343,39 +459,10 @@ impl<'a, T: Real> Run<'a, T> {
                 .into_iter()
                 .map(|layer| LayerWeights { index: layer.index, weights: layer.weights, b: layer.b })
                 .collect();
+            state.release();
             before = Some((plan, shape, state));
         }
         unreachable!("settings hold at least one stage")
-    }
-
-    /// Layer 1 with its features, on rank 0.
-    fn build_input(&mut self) -> Result<LayerWeights<T>, SetUpError> {
-        let settings = self.settings;
-        let file = DatasetFile::open_inspected(&settings.data, Some(&self.problem.checksum))?;
-        let adjacency = renormalised_adjacency::<T>(&file.adjacency()?);
-        let features = file.features()?;
-        let nodes = self.problem.evaluated_nodes();
-        let mean_square = (settings.dropout > 0.0).then(|| {
-            let trained = &nodes[..self.blocks.nodes()];
-            let trained =
-                Augmentation::new(&adjacency, &features, &settings.operators, settings.feature_norm, trained);
-            input::mean_column_square(&trained, &self.workers)
-        });
-        let augmentation =
-            Augmentation::new(&adjacency, &features, &settings.operators, settings.feature_norm, &nodes);
-        let w0 = random_first_weights(settings.seed, settings.neurons, augmentation.width());
-        let built = input::build(
-            &augmentation,
-            self.blocks.nodes(),
-            &self.blocks,
-            &self.evaluated.blocks,
-            w0,
-            mean_square,
-            &self.workers,
-        );
-        self.input = Some(built.evaluated);
-        self.column_scale = built.column_scale;
-        Ok(LayerWeights { index: 1, weights: built.weights, b: Array1::zeros(settings.neurons) })
     }
 
     /// Regularisers of W_l: decay (and dropout) on the first and the last layer, decay or a proximal term on hidden ones.

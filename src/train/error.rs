@@ -6,11 +6,14 @@ use super::checkpoint::CheckpointError;
 use super::output::OutputError;
 use crate::dataset::DatasetError;
 use crate::error_chain;
+use crate::graph::OperatorError;
 use crate::model::ModelError;
 use crate::parallel::exchange::ExchangeError;
+use crate::parallel::memory::in_words;
 use crate::parallel::plan::PlanError;
 use crate::parallel::{CommError, JointFailure};
 use crate::quantize::LevelError;
+use crate::settings::SettingsError;
 
 /// A run that gave no result.
 #[derive(Debug, Error)]
@@ -27,6 +30,9 @@ pub enum TrainError {
     /// The results could not be written.
     #[error(transparent)]
     Output(#[from] OutputError),
+    /// The data set file can no longer be read.
+    #[error("{}", error_chain(.0))]
+    Data(#[from] DatasetError),
     /// No level set fits.
     #[error(transparent)]
     Levels(#[from] LevelError),
@@ -48,8 +54,28 @@ pub(super) enum SetUpError {
          --split"
     )]
     NothingToStopBy { split: String },
+    #[error(
+        "--operators auto needs validation nodes of known class, and split {split} has none: name the operators, such as \
+         0,1,2,3, or choose another --split"
+    )]
+    NothingToChooseBy { split: String },
+    #[error(transparent)]
+    Operators(#[from] OperatorError),
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    #[error(
+        "--operators auto: none of its candidates gave finite numbers; look at the features with 'pdadmm-g dataset check', \
+         or name the operators"
+    )]
+    NoCandidate,
     #[error("cannot start {threads} threads: {source}")]
     Threads { threads: usize, source: rayon::ThreadPoolBuildError },
+    #[error(
+        "{ranks} rank{} on {host} would need about {} of memory, and {} are available: use fewer --neurons or --layers, or \
+         spread the run over more hosts, with --shards where there are fewer layers than ranks; `pdadmm-g plan` says what \
+         each rank needs", if *.ranks == 1 { "" } else { "s" }, in_words(*.needed), in_words(*.available)
+    )]
+    Memory { host: String, ranks: usize, needed: u64, available: u64 },
     #[error("{}", error_chain(.0))]
     Model(#[from] ModelError),
     #[error("{}", error_chain(.0))]
@@ -62,19 +88,18 @@ impl SetUpError {
     /// The exit code and the message, for the other ranks.
     pub(super) fn describe(&self) -> (u8, String) {
         let code = match self {
-            SetUpError::Data(error) => {
-                if error.is_usage() {
-                    2
-                } else {
-                    3
-                }
-            }
+            SetUpError::Data(error) => error.describe().0,
+            SetUpError::NoCandidate => 4,
             SetUpError::Checkpoint(error) => error.exit_code(),
             SetUpError::Ranks(_)
             | SetUpError::Output(
                 OutputError::Occupied { .. } | OutputError::NotAFolder { .. } | OutputError::InUse { .. },
             )
             | SetUpError::NothingToStopBy { .. }
+            | SetUpError::Memory { .. }
+            | SetUpError::NothingToChooseBy { .. }
+            | SetUpError::Operators(_)
+            | SetUpError::Settings(_)
             | SetUpError::Disagreement { .. } => 2,
             SetUpError::Output(_)
             | SetUpError::Threads { .. }
@@ -90,6 +115,7 @@ impl TrainError {
     pub fn exit_code(&self) -> u8 {
         match self {
             TrainError::Joint(failure) => failure.exit_code(),
+            TrainError::Data(error) => error.describe().0,
             _ => 1,
         }
     }

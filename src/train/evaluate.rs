@@ -10,8 +10,8 @@ use super::input::{EvaluatedInput, WeightsView};
 use crate::admm::iteration::RankState;
 use crate::admm::z_last::cross_entropy;
 use crate::admm::{Layer, Weights, Workspace};
-use crate::linalg::elements::{flat_vector, rows, rows_mut};
-use crate::linalg::{NodeBlocks, Real, ScalarSum, product::product};
+use crate::linalg::elements::{flat, flat_mut, flat_vector, rows, rows_mut};
+use crate::linalg::{NodeBlocks, NodeShards, Real, ScalarSum, product::product};
 use crate::model::forward::argmax;
 use crate::parallel::exchange::{Exchange, ExchangeError};
 
@@ -59,7 +59,12 @@ impl Scores {
 impl EvaluatedNodes {
     /// For nodes in the order training, validation, test, with their classes.
     pub fn new(sizes: [usize; 3], labels: &[Option<usize>]) -> Self {
-        Self::in_blocks(sizes, labels, NodeBlocks::new(labels.len(), Some(BLOCK)))
+        Self::in_blocks(sizes, labels, Self::blocks_of(labels.len()))
+    }
+
+    /// The blocks of so many evaluated nodes.
+    pub fn blocks_of(nodes: usize) -> NodeBlocks {
+        NodeBlocks::new(nodes, Some(BLOCK))
     }
 
     /// The same in given blocks of as many nodes as there are labels.
@@ -174,12 +179,14 @@ impl<T: Real> Snapshot<T> {
         layer.b.assign(&self.b);
     }
 
-    /// The dense W and b, for which layer 1 in N dimensions needs its fixed parts from `layer`.
-    pub fn dense(&self, layer: &Layer<T>) -> (Array2<T>, Array1<T>) {
+    /// The dense W and b, for which layer 1 in N dimensions needs its fixed parts from `layer`, and all shards together.
+    pub fn dense(&self, layer: &Layer<T>, shards: &dyn NodeShards<T>) -> (Array2<T>, Array1<T>) {
         let w = match &layer.weights {
             Weights::Dual(dual) => {
-                let mut w = dual.w0.mapv(|w| w * T::of(self.c));
-                product(T::one(), &self.matrix.t(), &dual.x, T::one(), &mut w);
+                let lengths: Vec<usize> = layer.blocks.iter().map(|block| block.m.nrows()).collect();
+                let mut w = dual.part_of_dense(&self.matrix, &lengths);
+                shards.sum_elements(flat_mut(&mut w), &mut Vec::new());
+                w.scaled_add(T::of(self.c), &dual.w0);
                 w
             }
             _ => self.matrix.clone(),
@@ -188,95 +195,112 @@ impl<T: Real> Snapshot<T> {
     }
 }
 
-/// Runs the forward pass of this rank's layers over all evaluated nodes; the rank of layer L returns the scores.
-///
-/// `input` is given on the rank of layer 1. Cost: 2 n_l n_{l−1} a node and layer.
-///
-/// # Errors
-/// The exchange failed.
-pub fn evaluate<T: Real>(
-    state: &RankState<T>,
-    input: Option<&EvaluatedInput<T>>,
-    nodes: &EvaluatedNodes,
-    exchange: &mut Exchange<'_>,
-    workspace: &mut Workspace<T>,
-) -> Result<Option<Scores>, ExchangeError> {
-    let mut scores = Vec::with_capacity(nodes.blocks.count());
-    forward(state, input, nodes, exchange, workspace, |block, logits| {
-        scores.push(nodes.score(block, logits))
-    })?;
-    if state.layers.is_empty() || state.has_rank_above() {
-        return Ok(None);
-    }
-    let mut total = [0.0; Scores::COUNT];
-    for (i, total) in total.iter_mut().enumerate() {
-        *total = ScalarSum::of(scores.iter().map(|scores| scores.to_array()[i]));
-    }
-    Ok(Some(Scores::from_array(total)))
+/// What a rank does its part of a forward pass with.
+pub struct Pass<'a, 'b, T> {
+    /// The features of its evaluated blocks, on the ranks of layer 1.
+    pub input: Option<&'a EvaluatedInput<T>>,
+    /// All evaluated nodes.
+    pub nodes: &'a EvaluatedNodes,
+    /// The blocks of this rank's shard.
+    pub own: Range<usize>,
+    /// The way to the ranks that hold the layers below and above.
+    pub exchange: &'a mut Exchange<'b>,
+    /// The ranks that hold other nodes of the same layers.
+    pub shards: &'a dyn NodeShards<T>,
+    /// Buffers.
+    pub workspace: &'a mut Workspace<T>,
 }
 
-/// The forward pass of [`evaluate`]; the rank of layer L hands the logits of each block to `take`.
-///
-/// # Errors
-/// The exchange failed.
-pub fn forward<T: Real>(
-    state: &RankState<T>,
-    input: Option<&EvaluatedInput<T>>,
-    nodes: &EvaluatedNodes,
-    exchange: &mut Exchange<'_>,
-    workspace: &mut Workspace<T>,
-    mut take: impl FnMut(usize, &Array2<T>),
-) -> Result<(), ExchangeError> {
-    let Some(first) = state.layers.first() else { return Ok(()) };
-    let below_width = match &first.weights {
-        Weights::Hidden(w) => w.ncols(),
-        _ => 0,
-    };
-    if state.has_rank_below() {
-        exchange.expect_activations::<T>(nodes.blocks.ranges().map(|rows| (rows.len(), below_width)))?;
-    }
-    for (block, rows_of_block) in nodes.blocks.ranges().enumerate() {
-        let count = rows_of_block.len();
-        let mut activations: Option<Array2<T>> = None;
-        if state.has_rank_below() {
-            let mut received = workspace.take((count, below_width));
-            exchange.receive_activations(first.index - 1, block, &mut received)?;
-            activations = Some(received);
+impl<T: Real> Pass<'_, '_, T> {
+    /// Runs the forward pass of this rank's layers over the evaluated nodes of its shard; the ranks of layer L return the
+    /// scores. Cost: 2 n_l n_{l−1} a node and layer.
+    ///
+    /// # Errors
+    /// The exchange failed.
+    pub fn evaluate(self, state: &RankState<T>) -> Result<Option<Scores>, ExchangeError> {
+        let nodes = self.nodes;
+        let mut scores = Vec::with_capacity(self.own.len());
+        self.forward(state, |block, logits| scores.push(nodes.score(block, logits)))?;
+        if state.layers.is_empty() || state.has_rank_above() {
+            return Ok(None);
         }
-        for layer in &state.layers {
-            let mut z = workspace.take((count, layer.b.len()));
-            match (&layer.weights, input, activations.take()) {
-                (Weights::Hidden(w), _, Some(p)) => {
-                    product(T::one(), &p, &w.t(), T::zero(), &mut z);
-                    workspace.give(p);
-                }
-                (Weights::First(first), Some(input), _) => {
-                    input.times_weights(block, WeightsView::Plain(&first.w), &mut z);
-                }
-                (Weights::Dual(dual), Some(input), _) => {
-                    input.times_weights(block, WeightsView::Dual { c: dual.c, d: &dual.d }, &mut z);
-                }
-                _ => unreachable!("layer 1 is held together with its input"),
+        let mut total = [0.0; Scores::COUNT];
+        for (i, total) in total.iter_mut().enumerate() {
+            *total = ScalarSum::of(scores.iter().map(|scores| scores.to_array()[i]));
+        }
+        Ok(Some(Scores::from_array(total)))
+    }
+
+    /// The forward pass of [`Pass::evaluate`]; the ranks of layer L hand the logits of each block to `take`.
+    ///
+    /// # Errors
+    /// The exchange failed.
+    pub fn forward(
+        self,
+        state: &RankState<T>,
+        mut take: impl FnMut(usize, &Array2<T>),
+    ) -> Result<(), ExchangeError> {
+        let Self { input, nodes, own, exchange, shards, workspace } = self;
+        let Some(first) = state.layers.first() else { return Ok(()) };
+        let mut all_d = None;
+        let below_width = match &first.weights {
+            Weights::Hidden(w) => w.ncols(),
+            Weights::First(_) => 0,
+            Weights::Dual(dual) => {
+                let mut d = workspace.take((dual.gram.ncols(), dual.d.ncols()));
+                shards.gather(flat(&dual.d), flat_mut(&mut d));
+                all_d = Some(d);
+                0
             }
-            let hidden = layer.index < state.depth;
-            for row in rows_mut(&mut z) {
-                for (z, &b) in row.iter_mut().zip(flat_vector(&layer.b)) {
-                    *z += b;
-                    if hidden {
-                        *z = z.max(T::zero());
+        };
+        let lengths = own.clone().map(|block| nodes.blocks.range(block).len());
+        if state.has_rank_below() {
+            exchange.expect_activations::<T>(lengths.clone().map(|rows| (rows, below_width)))?;
+        }
+        for (at, (block, count)) in own.zip(lengths).enumerate() {
+            let mut activations: Option<Array2<T>> = None;
+            if state.has_rank_below() {
+                let mut received = workspace.take((count, below_width));
+                exchange.receive_activations(first.index - 1, at, &mut received)?;
+                activations = Some(received);
+            }
+            for layer in &state.layers {
+                let mut z = workspace.take((count, layer.b.len()));
+                match (&layer.weights, input, activations.take()) {
+                    (Weights::Hidden(w), _, Some(p)) => {
+                        product(T::one(), &p, &w.t(), T::zero(), &mut z);
+                        workspace.give(p);
+                    }
+                    (Weights::First(first), Some(input), _) => {
+                        input.times_weights(at, WeightsView::Plain(&first.w), &mut z);
+                    }
+                    (Weights::Dual(dual), Some(input), _) => {
+                        let d = all_d.as_ref().unwrap_or(&dual.d);
+                        input.times_weights(at, WeightsView::Dual { c: dual.c, d }, &mut z);
+                    }
+                    _ => unreachable!("layer 1 is held together with its input"),
+                }
+                let hidden = layer.index < state.depth;
+                for row in rows_mut(&mut z) {
+                    for (z, &b) in row.iter_mut().zip(flat_vector(&layer.b)) {
+                        *z += b;
+                        if hidden {
+                            *z = z.max(T::zero());
+                        }
                     }
                 }
+                activations = Some(z);
             }
-            activations = Some(z);
+            let Some(out) = activations else { continue };
+            if state.has_rank_above() {
+                let l = state.layers.last().map_or(0, |layer| layer.index);
+                exchange.send_activations(l, at, &out)?;
+            } else {
+                take(block, &out);
+            }
+            workspace.give(out);
         }
-        let Some(out) = activations else { continue };
-        if state.has_rank_above() {
-            let l = state.layers.last().map_or(0, |layer| layer.index);
-            exchange.send_activations(l, block, &out)?;
-        } else {
-            take(block, &out);
-        }
-        workspace.give(out);
+        all_d.into_iter().for_each(|d| workspace.give(d));
+        Ok(())
     }
-    Ok(())
 }

@@ -1,14 +1,18 @@
 //! The input of layer 1: augmented features of the training nodes, and what evaluation needs of the others.
 
-use std::convert::Infallible;
+use std::ops::Range;
 
-use ndarray::{Array2, s};
+use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, s};
 
+use super::error::TrainError;
+use super::feature_source::FeatureSource;
 use crate::admm::Weights;
 use crate::admm::first_layer::DualWeights;
 use crate::admm::state::FirstLayer;
-use crate::graph::Augmentation;
-use crate::linalg::{NodeBlocks, Real, Workers, product::product};
+use crate::linalg::elements::flat_mut;
+use crate::linalg::{MatrixSum, NodeBlocks, NodeShards, Real, Workers, product::product};
+use crate::parallel::plan::blocks_of;
+use crate::parallel::shard_group::ShardGroup;
 
 /// With dropout, the share of the mean ‖x_j‖² that is added to every ‖x_j‖²: a feature that is all but absent from
 /// the training nodes would otherwise be scaled up without bound.
@@ -65,112 +69,333 @@ pub enum WeightsView<'a, T> {
     },
 }
 
-/// Builds layer 1's input in one pass over blocks of feature columns.
+/// The nodes whose features are wanted, and the ranks that hold them: rank s < `shards` has shard s.
+pub(super) struct InputNodes<'a> {
+    /// Training, validation and test nodes.
+    pub nodes: Vec<usize>,
+    /// Blocks of the training nodes.
+    pub blocks: &'a NodeBlocks,
+    /// Blocks of all of them.
+    pub evaluated: &'a NodeBlocks,
+    /// Number of shards.
+    pub shards: usize,
+}
+
+/// Places in [`InputNodes::nodes`], in rising order: two runs, of which the second may be empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Places([Range<usize>; 2]);
+
+impl Places {
+    /// Those in either run.
+    fn of(a: Range<usize>, b: Range<usize>) -> Self {
+        let (mut low, mut high) = if a.start <= b.start { (a, b) } else { (b, a) };
+        if low.is_empty() || high.is_empty() || high.start <= low.end {
+            let joined = match (low.is_empty(), high.is_empty()) {
+                (true, _) => high,
+                (_, true) => low,
+                _ => low.start..low.end.max(high.end),
+            };
+            (low, high) = (joined, 0..0);
+        }
+        Self([low, high])
+    }
+
+    /// The rows of a run of these places where each place is a row.
+    fn rows(&self, run: &Range<usize>) -> Range<usize> {
+        let mut before = 0;
+        for places in &self.0 {
+            if places.contains(&run.start) {
+                let start = before + run.start - places.start;
+                return start..start + run.len();
+            }
+            before += places.len();
+        }
+        0..0
+    }
+}
+
+impl InputNodes<'_> {
+    /// The blocks of training nodes and of evaluated nodes of a shard.
+    fn own(&self, shard: usize) -> [Range<usize>; 2] {
+        [self.blocks, self.evaluated].map(|blocks| blocks_of(shard, self.shards, blocks.count()))
+    }
+
+    /// The places that a rank wants: where layer 1 lives in N dimensions those of all training nodes, for products with
+    /// its own.
+    fn places(&self, rank: usize, dual: bool) -> Places {
+        if rank >= self.shards {
+            return Places::of(0..0, 0..0);
+        }
+        let [trained, evaluated] = self.own(rank);
+        let trained = if dual { 0..self.blocks.nodes() } else { self.blocks.range_of(trained) };
+        Places::of(trained, self.evaluated.range_of(evaluated))
+    }
+
+    /// The nodes that each rank wants.
+    fn wanted(&self, ranks: usize, places: impl Fn(usize) -> Places) -> Vec<Vec<usize>> {
+        let nodes = |run: Range<usize>| self.nodes[run].iter().copied();
+        (0..ranks).map(|rank| places(rank).0.into_iter().flat_map(nodes).collect()).collect()
+    }
+}
+
+/// Builds layer 1's input in one pass over blocks of feature columns (with dropout in two), on the ranks that hold layer
+/// 1; the others get none. All ranks call it together.
 ///
-/// `augmentation` is for the rows training ++ validation ++ test, of which the first `nodes` are trained on.
-/// `w0` is the start of W_1 (n_1 × n_0) for unscaled unit-variance inputs; it is multiplied by the inverse of the
-/// root mean square norm of a node's features. With dropout, `mean_square` is what [`mean_column_square`] gives, and
-/// feature j is divided by sqrt(‖x_j‖² + [`NORM_FLOOR`] · mean_square): dropout in closed form adds
-/// ν κ/2 Σ_j ‖x_j‖² ‖W_:j‖², which this scaling turns into plain ridge, so that one inverse serves all layers' rows.
-/// A feature that no training node has becomes 0.
-pub fn build<T: Real>(
-    augmentation: &Augmentation<'_, T>,
-    nodes: usize,
-    blocks: &NodeBlocks,
-    evaluated: &NodeBlocks,
-    mut w0: Array2<T>,
-    mean_square: Option<f64>,
+/// `w0` is the start of W_1 (n_1 × n_0) for unscaled unit-variance inputs, given where layer 1 is held; it is multiplied
+/// by the inverse of the root mean square norm of a node's features. With dropout, feature j is divided by
+/// sqrt(‖x_j‖² + [`NORM_FLOOR`] · the mean of those): dropout in closed form adds ν κ/2 Σ_j ‖x_j‖² ‖W_:j‖², which this
+/// scaling turns into plain ridge, so that one inverse serves all layers' rows. A feature that no training node
+/// has becomes 0.
+///
+/// # Errors
+/// The exchange between ranks failed, or the file can no longer be read.
+pub(super) fn build<T: Real>(
+    features: &FeatureSource<'_, T>,
+    from: &InputNodes<'_>,
+    group: &ShardGroup<'_>,
+    [rank, ranks]: [usize; 2],
+    w0: Option<Array2<T>>,
+    with_dropout: bool,
     workers: &Workers,
-) -> Input<T> {
-    let (n0, n1, d) = (augmentation.width(), w0.nrows(), augmentation.feature_count());
-    let dual = nodes < n0;
-    let mut x = Array2::<T>::zeros((if dual { nodes } else { evaluated.nodes() }, n0));
-    let mut gram = Array2::<T>::zeros(if dual { (evaluated.nodes(), nodes) } else { (0, 0) });
-    let mut a0 = Array2::<T>::zeros(if dual { (evaluated.nodes(), n1) } else { (0, 0) });
-    let mut column_scale = vec![T::one(); n0];
-    let done: Result<(), Infallible> = augmentation.for_each_block(workers, |block| {
-        for (k, part) in block.parts.iter().enumerate() {
-            let columns = k * d + block.columns.start..k * d + block.columns.end;
-            let mut part = part.clone();
-            if let Some(mean_square) = mean_square {
-                let squares = column_squares(&part, nodes);
-                for ((scale, square), mut column) in
-                    column_scale[columns.clone()].iter_mut().zip(squares).zip(part.columns_mut())
-                {
-                    *scale = T::of(if square > 0.0 {
-                        1.0 / (square + NORM_FLOOR * mean_square).sqrt()
-                    } else {
-                        0.0
-                    });
-                    column.mapv_inplace(|x| x * *scale);
+) -> Result<Option<Input<T>>, TrainError> {
+    let dual = is_dual(from.blocks.nodes(), features.width());
+    let wanted = from.wanted(ranks, |rank| from.places(rank, dual));
+    let mut building = w0.map(|w0| Building::new(from, group, rank, w0, dual));
+    let mut mean_square = None;
+    if with_dropout {
+        let mut squares = (0.0, 0usize);
+        features.for_each_block(&wanted, workers, |block| {
+            let Some(building) = &building else { return Ok(()) };
+            for part in block.parts {
+                for square in building.column_squares(part)? {
+                    squares.0 += square;
+                    squares.1 += usize::from(square > 0.0);
                 }
             }
-            let trained = part.slice(s![..nodes, ..]);
-            if dual {
-                product(T::one(), &part, &trained.t(), T::one(), &mut gram);
-                product(T::one(), &part, &w0.slice(s![.., columns.clone()]).t(), T::one(), &mut a0);
-                x.slice_mut(s![.., columns]).assign(&trained);
-            } else {
-                x.slice_mut(s![.., columns]).assign(&part);
+            Ok(())
+        })?;
+        // Over the features that some training node has.
+        mean_square = Some(squares.0 / squares.1.max(1) as f64);
+    }
+    let d = features.feature_count();
+    features.for_each_block(&wanted, workers, |block| {
+        let Some(building) = &mut building else { return Ok(()) };
+        for (k, part) in block.parts.iter().enumerate() {
+            let columns = k * d + block.columns.start..k * d + block.columns.end;
+            match mean_square {
+                None => building.take(columns, part, workers),
+                Some(mean_square) => {
+                    let scaled = building.scaled(columns.clone(), part, mean_square)?;
+                    building.take(columns, &scaled, workers);
+                }
             }
         }
         Ok(())
-    });
-    match done {
-        Ok(()) => {}
-        Err(never) => match never {},
-    }
-    // Activations of layer 1 start with unit variance whatever the scale of the features.
-    let norm2: f64 = x.slice(s![..nodes, ..]).iter().map(|x| x.f64() * x.f64()).sum();
-    let scale = T::of(if norm2 > 0.0 { (nodes as f64 / norm2).sqrt() } else { 1.0 });
-    w0.mapv_inplace(|w| w * scale);
-    a0.mapv_inplace(|a| a * scale);
-    let cut = |whole: &Array2<T>, blocks: &NodeBlocks| -> Vec<Array2<T>> {
-        blocks.ranges().map(|rows| whole.slice(s![rows, ..]).to_owned()).collect()
-    };
-    if dual {
-        let parts = cut(&gram, evaluated).into_iter().zip(cut(&a0, evaluated)).collect();
-        let own = |a: &Array2<T>| a.slice(s![..nodes, ..]).to_owned();
-        let weights = DualWeights::with_products(x, w0, own(&gram), own(&a0), 0);
-        Input {
-            weights: Weights::Dual(Box::new(weights)),
-            evaluated: EvaluatedInput::Dual(parts),
-            column_scale,
-        }
-    } else {
-        let trained = cut(&x.slice(s![..nodes, ..]).to_owned(), blocks);
-        let weights = FirstLayer { w: w0, x: trained, gram: None, inverse: None };
-        Input {
-            weights: Weights::First(weights),
-            evaluated: EvaluatedInput::Plain(cut(&x, evaluated)),
-            column_scale,
-        }
-    }
+    })?;
+    building.map(Building::finish).transpose()
 }
 
-/// ‖x_j‖² over the first `nodes` rows.
-fn column_squares<T: Real>(part: &Array2<T>, nodes: usize) -> Vec<f64> {
-    let mut squares = vec![0.0; part.ncols()];
-    for row in part.slice(s![..nodes, ..]).rows() {
-        squares.iter_mut().zip(row).for_each(|(sum, x)| *sum += x.f64() * x.f64());
-    }
-    squares
+/// Whether layer 1 lives in N dimensions.
+pub fn is_dual(nodes: usize, inputs: usize) -> bool {
+    nodes < inputs
 }
 
-/// Mean of ‖x_j‖² over the features that some training node has; `augmentation` is for the training nodes alone.
-pub fn mean_column_square<T: Real>(augmentation: &Augmentation<'_, T>, workers: &Workers) -> f64 {
-    let (mut sum, mut count) = (0.0, 0usize);
-    let done: Result<(), Infallible> = augmentation.for_each_block(workers, |block| {
-        for part in block.parts {
-            for square in column_squares(part, part.nrows()) {
-                sum += square;
-                count += usize::from(square > 0.0);
+/// A shard's input under way.
+struct Building<'a, 'b, T> {
+    group: &'a ShardGroup<'b>,
+    /// All places that are wanted, and where they are rows.
+    places: Places,
+    /// Number of training nodes.
+    nodes: usize,
+    /// Places of the own blocks.
+    trained: Vec<Range<usize>>,
+    evaluated: Vec<Range<usize>>,
+    w0: Array2<T>,
+    column_scale: Vec<T>,
+    parts: Parts<T>,
+}
+
+/// What is kept of X.
+enum Parts<T> {
+    /// X of training blocks and of evaluated blocks.
+    Plain(Vec<Array2<T>>, Vec<Array2<T>>),
+    /// X, X Xᵀ and X W⁰ᵀ of the training nodes, and the last two of the evaluated blocks.
+    Dual([Array2<T>; 3], Vec<(Array2<T>, Array2<T>)>),
+}
+
+impl<'a, 'b, T: Real> Building<'a, 'b, T> {
+    fn new(
+        from: &InputNodes<'_>,
+        group: &'a ShardGroup<'b>,
+        shard: usize,
+        w0: Array2<T>,
+        dual: bool,
+    ) -> Self {
+        let [own, own_evaluated] = from.own(shard);
+        let trained: Vec<_> = own.map(|block| from.blocks.range(block)).collect();
+        let evaluated: Vec<_> = own_evaluated.map(|block| from.evaluated.range(block)).collect();
+        let (nodes, (n1, n0)) = (from.blocks.nodes(), w0.dim());
+        let zeros = |runs: &[Range<usize>], columns| -> Vec<Array2<T>> {
+            runs.iter().map(|run| Array2::zeros((run.len(), columns))).collect()
+        };
+        let parts = match dual {
+            false => Parts::Plain(zeros(&trained, n0), zeros(&evaluated, n0)),
+            true => {
+                let rows = trained.iter().map(Range::len).sum();
+                let whole = [n0, nodes, n1].map(|columns| Array2::zeros((rows, columns)));
+                let blocks = zeros(&evaluated, nodes).into_iter().zip(zeros(&evaluated, n1)).collect();
+                Parts::Dual(whole, blocks)
+            }
+        };
+        let (places, column_scale) = (from.places(shard, dual), vec![T::one(); n0]);
+        Self { group, places, nodes, trained, evaluated, w0, column_scale, parts }
+    }
+
+    /// Σ over the training nodes of all shards of what `add` sums up over one block.
+    fn over_training_nodes(
+        &self,
+        length: usize,
+        mut add: impl FnMut(usize, &mut [f64]),
+    ) -> Result<Vec<f64>, TrainError> {
+        let mut sum = MatrixSum::<f64>::new((1, length));
+        for block in 0..self.trained.len() {
+            sum.push(|out| {
+                out.fill(0.0);
+                add(block, flat_mut(out));
+            });
+        }
+        let mut total = Array2::zeros((1, length));
+        sum.finish(&mut total);
+        NodeShards::<f64>::sum(self.group, flat_mut(&mut total));
+        self.group.outcome()?;
+        Ok(total.into_iter().collect())
+    }
+
+    /// ‖x_j‖² over the training nodes, of each column of `part`.
+    fn column_squares(&self, part: &Array2<T>) -> Result<Vec<f64>, TrainError> {
+        self.over_training_nodes(part.ncols(), |block, squares| {
+            for row in part.slice(s![self.places.rows(&self.trained[block]), ..]).rows() {
+                squares.iter_mut().zip(row).for_each(|(sum, x)| *sum += x.f64() * x.f64());
+            }
+        })
+    }
+
+    /// `part` with its columns scaled for dropout.
+    fn scaled(
+        &mut self,
+        columns: Range<usize>,
+        part: &Array2<T>,
+        mean_square: f64,
+    ) -> Result<Array2<T>, TrainError> {
+        let squares = self.column_squares(part)?;
+        let mut part = part.clone();
+        let scales = self.column_scale[columns].iter_mut();
+        for ((scale, square), mut column) in scales.zip(squares).zip(part.columns_mut()) {
+            *scale = T::of(if square > 0.0 { 1.0 / (square + NORM_FLOOR * mean_square).sqrt() } else { 0.0 });
+            column.mapv_inplace(|x| x * *scale);
+        }
+        Ok(part)
+    }
+
+    /// Columns of X of all wanted places.
+    fn take(&mut self, columns: Range<usize>, part: &Array2<T>, workers: &Workers) {
+        let Self { places, nodes, trained, evaluated, w0, parts, .. } = self;
+        let of = |run: &Range<usize>| part.slice(s![places.rows(run), ..]);
+        match parts {
+            Parts::Plain(x, x_evaluated) => {
+                let (blocks, runs) = (x.iter_mut().chain(x_evaluated), trained.iter().chain(&*evaluated));
+                for (x, run) in blocks.zip(runs) {
+                    x.slice_mut(s![.., columns.clone()]).assign(&of(run));
+                }
+            }
+            Parts::Dual([x, gram, a0], blocks) => {
+                let (xt, w0t) = (of(&(0..*nodes)), w0.slice(s![.., columns.clone()]));
+                let (xt, w0t) = (xt.t(), w0t.t());
+                let own = split_rows(gram, trained).into_iter().zip(split_rows(a0, trained));
+                let others = blocks.iter_mut().map(|(gram, a0)| (gram.view_mut(), a0.view_mut()));
+                let mut jobs: Vec<(ArrayView2<'_, T>, ArrayViewMut2<'_, T>, ArrayViewMut2<'_, T>)> = trained
+                    .iter()
+                    .chain(&*evaluated)
+                    .zip(own.chain(others))
+                    .map(|(run, (gram, a0))| (of(run), gram, a0))
+                    .collect();
+                workers.each(&mut jobs, |_, (part, gram, a0)| {
+                    product(T::one(), part, &xt, T::one(), gram);
+                    product(T::one(), part, &w0t, T::one(), a0);
+                });
+                for (mut x, run) in split_rows(x, trained).into_iter().zip(&*trained) {
+                    x.slice_mut(s![.., columns.clone()]).assign(&of(run));
+                }
             }
         }
-        Ok(())
-    });
-    match done {
-        Ok(()) => sum / count.max(1) as f64,
-        Err(never) => match never {},
+    }
+
+    fn finish(mut self) -> Result<Input<T>, TrainError> {
+        // Activations of layer 1 start with unit variance whatever the scale of the features.
+        let square = |x: ArrayView2<'_, T>| x.iter().map(|x| x.f64() * x.f64()).sum::<f64>();
+        let first = self.trained.first().map_or(0, |run| run.start);
+        let norm2 = self.over_training_nodes(1, |block, sum| {
+            sum[0] = match &self.parts {
+                Parts::Plain(x, _) => square(x[block].view()),
+                Parts::Dual([x, ..], _) => {
+                    let run = &self.trained[block];
+                    square(x.slice(s![run.start - first..run.end - first, ..]))
+                }
+            };
+        })?;
+        let norm2 = norm2.first().copied().unwrap_or(0.0);
+        let scale = T::of(if norm2 > 0.0 { (self.nodes as f64 / norm2).sqrt() } else { 1.0 });
+        self.w0.mapv_inplace(|w| w * scale);
+        let Self { w0, column_scale, parts, .. } = self;
+        Ok(match parts {
+            Parts::Plain(x, evaluated) => Input {
+                weights: Weights::First(FirstLayer { w: w0, x, gram: None, inverse: None }),
+                evaluated: EvaluatedInput::Plain(evaluated),
+                column_scale,
+            },
+            Parts::Dual([x, gram, mut a0], mut blocks) => {
+                a0.mapv_inplace(|a| a * scale);
+                blocks.iter_mut().for_each(|(_, a0)| a0.mapv_inplace(|a| a * scale));
+                let weights = DualWeights::with_products(x, w0, gram, a0, first);
+                Input {
+                    weights: Weights::Dual(Box::new(weights)),
+                    evaluated: EvaluatedInput::Dual(blocks),
+                    column_scale,
+                }
+            }
+        })
+    }
+}
+
+/// The rows of a matrix in runs of these lengths.
+fn split_rows<'m, T>(matrix: &'m mut Array2<T>, runs: &[Range<usize>]) -> Vec<ArrayViewMut2<'m, T>> {
+    let mut rest = matrix.view_mut();
+    let mut parts = Vec::with_capacity(runs.len());
+    for run in runs {
+        let (part, others) = rest.split_at(Axis(0), run.len());
+        parts.push(part);
+        rest = others;
+    }
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_of_two_runs_are_rows_in_rising_order() {
+        let runs = [0..0, 0..3, 2..5, 3..4, 7..9, 0..9, 9..9];
+        for a in &runs {
+            for b in &runs {
+                let places = Places::of(a.clone(), b.clone());
+                let all: Vec<usize> = places.0.iter().cloned().flatten().collect();
+                let expected: Vec<usize> = (0..9).filter(|i| a.contains(i) || b.contains(i)).collect();
+                assert_eq!(all, expected, "{a:?} {b:?}");
+                for run in [a, b].into_iter().filter(|run| !run.is_empty()) {
+                    assert!(all[places.rows(run)].iter().copied().eq(run.clone()), "{a:?} {b:?}");
+                }
+            }
+        }
     }
 }

@@ -1,20 +1,29 @@
 //! Training: stages, evaluation, penalties, history and results, over all ranks.
 
+mod admission;
+mod backprop_checkpoint;
 mod backprop_input;
 mod backprop_run;
 mod best;
 pub(crate) mod checkpoint;
 mod driver;
+mod ended;
 mod error;
 pub mod evaluate;
 pub mod f1;
+mod feature_source;
+pub mod forecast;
 pub mod input;
+pub mod memory;
+pub mod operator_search;
 pub mod output;
 mod patience;
 mod problem;
 mod progress;
 pub mod reduction;
+mod reshard;
 mod results;
+mod run_row;
 pub mod schedule;
 mod screen;
 mod several;
@@ -23,9 +32,11 @@ mod stage_loop;
 mod state;
 mod status;
 mod stopping;
+pub mod usage;
 
 pub use checkpoint::CheckpointError;
 pub use driver::{RunOptions, train};
+pub use ended::Ended;
 pub use error::TrainError;
 pub use problem::Problem;
 pub use screen::Screen;

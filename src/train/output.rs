@@ -1,7 +1,8 @@
 //! The folder of a run: history.csv, config.toml, summary.json and the models. Written by rank 0 alone.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, Read, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -10,12 +11,22 @@ use thiserror::Error;
 use super::checkpoint::{CheckpointFolder, remove_all, remove_leftovers};
 use super::evaluate::Scores;
 use super::f1::F1;
+use super::operator_search::OperatorSummary;
+use super::usage::{MemorySummary, PhaseSummary};
 use crate::parallel::local_host_name;
 use crate::settings::RawSettings;
+use crate::storage::open_regular;
+use crate::timing::Phase;
 
-/// The files of a run that an earlier one may have left.
-pub(super) const FILES: [&str; 5] =
-    ["model.h5", "model-last.h5", "history.csv", "config.toml", "summary.json"];
+/// The files of a run that an earlier one may have left, in the order in which they are removed: a process that is killed
+/// meanwhile must leave no run to go on with, and none that says that it has finished.
+pub(super) const FILES: [&str; 6] =
+    ["config.toml", "summary.json", "run.csv", "history.csv", "model-last.h5", "model.h5"];
+
+/// Far above what the summaries of a thousand runs take.
+pub(super) const LARGEST_SUMMARY: u64 = 64 << 20;
+/// Far above what the columns of a history take.
+const LONGEST_ROW: u64 = 1 << 16;
 
 /// A result that could not be written.
 #[derive(Debug, Error)]
@@ -115,9 +126,9 @@ pub struct SecondsSummary {
     pub total: f64,
     /// Iterations and evaluations.
     pub train: f64,
-    /// Writing messages of p and q, summed over ranks.
+    /// Writing messages, summed over ranks.
     pub encode: f64,
-    /// Reading messages of p and q, summed over ranks.
+    /// Reading messages, summed over ranks.
     pub decode: f64,
     /// Waiting for other ranks, summed over ranks.
     pub wait: f64,
@@ -150,6 +161,9 @@ pub struct Summary {
     pub neurons: usize,
     /// The seed.
     pub seed: u64,
+    /// Ψ, the scaling of features, and how they were chosen.
+    #[serde(default)]
+    pub operators: OperatorSummary,
     /// Objective of the last iteration.
     #[serde(deserialize_with = "null_is_nan")]
     pub objective: f64,
@@ -172,6 +186,15 @@ pub struct Summary {
     pub bytes: BytesSummary,
     /// Wall time.
     pub seconds: SecondsSummary,
+    /// Machines.
+    #[serde(default)]
+    pub hosts: usize,
+    /// Peak memory of this part of the run.
+    #[serde(default)]
+    pub memory: MemorySummary,
+    /// Time by phase, of this part of the run.
+    #[serde(default)]
+    pub phases: BTreeMap<Phase, PhaseSummary>,
 }
 
 /// JSON has no NaN and no infinity: they are written as null.
@@ -248,20 +271,24 @@ fn write_error(path: &Path, source: io::Error) -> OutputError {
     OutputError::Write { path: path.to_owned(), source }
 }
 
-/// The head and the rows of a history up to the row of iteration `before`, which may be cut off itself.
-fn rows_before(history: &[u8], before: u64) -> Vec<u8> {
-    let mut kept = Vec::new();
-    for (number, line) in history.split_inclusive(|&byte| byte == b'\n').enumerate() {
+/// The head and the rows of a history up to the row of iteration `before`, which may be cut off itself. Iterations rise, and
+/// lines are short: whatever the file holds, no more than such a history is kept.
+fn rows_before(mut history: impl BufRead, before: u64) -> io::Result<Vec<u8>> {
+    let (mut kept, mut line, mut last) = (Vec::new(), Vec::new(), None);
+    loop {
+        line.clear();
+        history.by_ref().take(LONGEST_ROW).read_until(b'\n', &mut line)?;
         let iteration = || {
             let field = line.split(|&byte| byte == b',').nth(2)?;
             std::str::from_utf8(field).ok()?.parse::<u64>().ok()
         };
-        if !line.ends_with(b"\n") || number > 0 && iteration().is_none_or(|found| found >= before) {
-            break;
+        let number = if last.is_none() { Some(0) } else { iteration() };
+        if !line.ends_with(b"\n") || number.is_none() || number <= last || number >= Some(before.max(1)) {
+            return Ok(kept);
         }
-        kept.extend_from_slice(line);
+        kept.extend_from_slice(&line);
+        last = number;
     }
-    kept
 }
 
 /// The folder of a run, made and ready.
@@ -294,30 +321,23 @@ impl OutputFolder {
     /// Makes the folder, removes an earlier run's files where that is allowed, and writes config.toml.
     ///
     /// # Errors
-    /// As [`OutputFolder::check`] and [`OutputFolder::lock`], or the folder cannot be written.
+    /// As [`OutputFolder::empty`].
     pub fn create(path: &Path, overwrite: bool, settings: &RawSettings) -> Result<Self, OutputError> {
-        let mut folder = Self::create_without_history(path, overwrite, settings)?;
-        let path = path.join("history.csv");
-        let history = File::create(&path).map_err(|source| OutputError::Write { path, source })?;
-        folder.history = Some(csv::Writer::from_writer(history));
-        Ok(folder)
+        Self::empty(path, overwrite)?.begin(settings)
     }
 
-    /// The same for results without a history of their own.
+    /// Makes the folder, takes it for this process, and removes an earlier run's files where that is allowed.
     ///
     /// # Errors
-    /// As [`OutputFolder::create`].
-    pub fn create_without_history(
-        path: &Path,
-        overwrite: bool,
-        settings: &RawSettings,
-    ) -> Result<Self, OutputError> {
+    /// As [`OutputFolder::check`] and [`OutputFolder::lock`], or the folder cannot be written.
+    pub fn empty(path: &Path, overwrite: bool) -> Result<Self, OutputError> {
         Self::check(path, overwrite)?;
         fs::create_dir_all(path).map_err(|source| write_error(path, source))?;
         let folder = Self::lock(path)?;
         // Another process may have come first.
         Self::check(path, overwrite)?;
-        folder.start(settings)
+        folder.remove_files()?;
+        Ok(folder)
     }
 
     /// Takes an existing folder for this process.
@@ -327,6 +347,10 @@ impl OutputFolder {
     pub fn lock(path: &Path) -> Result<Self, OutputError> {
         let lock_path = path.join(LOCK);
         let fail = |source| write_error(&lock_path, source);
+        // It is emptied, which a link to another file must not be.
+        if lock_path.symlink_metadata().is_ok_and(|found| !found.is_file()) {
+            return Err(fail(io::Error::other("it is no regular file; remove it")));
+        }
         let mut options = File::options();
         let mut file =
             options.read(true).write(true).create(true).truncate(false).open(&lock_path).map_err(fail)?;
@@ -372,17 +396,21 @@ impl OutputFolder {
     /// # Errors
     /// A file cannot be read or written.
     pub fn go_on(mut self, before: Option<u64>, settings: &RawSettings) -> Result<Self, OutputError> {
-        let Some(before) = before else { return self.start(settings) };
+        let Some(before) = before else {
+            self.remove_files()?;
+            return self.begin(settings);
+        };
         remove_leftovers(&self.path);
         self.write_config(settings)?;
-        let summary = self.file("summary.json");
-        if summary.symlink_metadata().is_ok() {
-            fs::remove_file(&summary).map_err(|source| write_error(&summary, source))?;
+        // Results of a run that has not ended are stale; and links to elsewhere must not be written through.
+        let results = ["summary.json", "run.csv", "model-last.h5", "model.h5"].map(|file| self.file(file));
+        for result in results.into_iter().filter(|file| file.symlink_metadata().is_ok()) {
+            fs::remove_file(&result).map_err(|source| write_error(&result, source))?;
         }
         let path = self.file("history.csv");
         let fail = |source| write_error(&path, source);
-        let kept = match fs::read(&path) {
-            Ok(history) => rows_before(&history, before),
+        let kept = match open_regular(&path) {
+            Ok(history) => rows_before(io::BufReader::new(history), before).map_err(fail)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(fail(error)),
         };
@@ -397,27 +425,38 @@ impl OutputFolder {
         Ok(self)
     }
 
-    /// Starts a run in a folder that is locked, in the place of what is there.
-    fn start(mut self, settings: &RawSettings) -> Result<Self, OutputError> {
-        let (fail, path) = (write_error, self.path.clone());
+    /// Removes the files of a run, in a folder that is locked.
+    ///
+    /// # Errors
+    /// One cannot be removed.
+    pub(super) fn remove_files(&self) -> Result<(), OutputError> {
         let old: Vec<PathBuf> =
-            FILES.iter().map(|file| path.join(file)).filter(|file| file.symlink_metadata().is_ok()).collect();
+            FILES.iter().map(|file| self.file(file)).filter(|file| file.symlink_metadata().is_ok()).collect();
         // All or none: a folder among them must not cost the files beside it.
         if let Some(folder) = old.iter().find(|file| file.is_dir()) {
-            return Err(fail(folder, io::Error::other("a folder of this name is in the way")));
+            return Err(write_error(folder, io::Error::other("a folder of this name is in the way")));
         }
         for file in &old {
-            fs::remove_file(file).map_err(|source| fail(file, source))?;
+            fs::remove_file(file).map_err(|source| write_error(file, source))?;
         }
-        remove_all(&path);
-        let history_path = path.join("history.csv");
-        let history = File::create(&history_path).map_err(|source| fail(&history_path, source))?;
+        self.remove_checkpoints();
+        Ok(())
+    }
+
+    /// Begins a run in a folder that is locked and holds none.
+    fn begin(mut self, settings: &RawSettings) -> Result<Self, OutputError> {
+        let path = self.file("history.csv");
+        let history = File::create(&path).map_err(|source| write_error(&path, source))?;
         self.history = Some(csv::Writer::from_writer(history));
         self.write_config(settings)?;
         Ok(self)
     }
 
-    fn write_config(&self, settings: &RawSettings) -> Result<(), OutputError> {
+    /// Writes config.toml.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(super) fn write_config(&self, settings: &RawSettings) -> Result<(), OutputError> {
         let config = toml::to_string(settings)
             .map_err(|error| write_error(&self.file("config.toml"), io::Error::other(error)))?;
         let config = format!("# All settings of this run as used; usable with train --config.\n{config}");
@@ -473,6 +512,23 @@ impl OutputFolder {
             source: io::Error::other(e),
         })?;
         self.write_whole("summary.json", format!("{text}\n").as_bytes())
+    }
+
+    /// Writes run.csv: these names and values.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn write_run_row(&self, columns: &[(String, String)]) -> Result<(), OutputError> {
+        let mut writer = csv::Writer::from_writer(Vec::new());
+        let rows = [
+            columns.iter().map(|(name, _)| name).collect::<Vec<_>>(),
+            columns.iter().map(|(_, value)| value).collect(),
+        ];
+        let written = rows.iter().try_for_each(|row| writer.write_record(row)).map_err(io::Error::other);
+        let bytes =
+            written.and_then(|()| writer.into_inner().map_err(|error| io::Error::other(error.to_string())));
+        let bytes = bytes.map_err(|source| write_error(&self.file("run.csv"), source))?;
+        self.write_whole("run.csv", &bytes)
     }
 
     /// Writes a file under a temporary name, syncs it and renames it, so that it is never seen half written.

@@ -5,14 +5,18 @@ use ndarray::{Array1, Array2};
 use super::best::Evaluation;
 use super::driver::Run;
 use super::error::{SetUpError, TrainError};
-use super::evaluate::{Scores, Snapshot, forward};
+use super::evaluate::{Scores, Snapshot};
 use super::f1::{ClassCounts, F1};
+use super::operator_search::{OperatorSummary, Trial};
 use super::output::{
-    Accuracy, BestSummary, BytesSummary, F1Summary, HistoryRow, SecondsSummary, Summary, ratio,
+    Accuracy, BestSummary, BytesSummary, F1Summary, HistoryRow, OutputError, OutputFolder, SecondsSummary,
+    Summary, ratio,
 };
 use super::problem::Problem;
+use super::run_row::run_row;
 use super::state::RunState;
 use super::status::{Outcome, Status};
+use super::usage::{Usage, gather_usage};
 use crate::admm::Layer;
 use crate::admm::iteration::RankState;
 use crate::linalg::Real;
@@ -20,6 +24,7 @@ use crate::model::{Model, ModelError, ModelLayer, Provenance};
 use crate::parallel::redistribute::{Holding, gather_layer};
 use crate::parallel::{agree, gather_to_root, wait_sum};
 use crate::settings::Settings;
+use crate::timing::Phase;
 
 impl<T: Real> Run<'_, T> {
     /// Writes the models and the summary.
@@ -30,6 +35,7 @@ impl<T: Real> Run<'_, T> {
         holding: Holding<'_>,
     ) -> Result<Outcome, TrainError> {
         let seconds = self.seconds_so_far();
+        let _io = self.policy.clock().enter(Phase::Io);
         if let Status::Interrupted(_) = status {
             let best = state.best.best().map(|(best, _)| *best);
             return self.conclude(status, &state, best, F1Summary::default(), seconds);
@@ -70,8 +76,8 @@ impl<T: Real> Run<'_, T> {
         seconds: [f64; 4],
     ) -> Result<Outcome, TrainError> {
         let summary = self.summary(status, state, best, f1, seconds)?;
-        let written = self.folder.as_ref().map_or(Ok(()), |folder| folder.write_summary(&summary));
-        let written = written.map_err(SetUpError::from);
+        let row = run_row(&summary, self.problem, &self.settings.spelled_out(&self.problem.split));
+        let written = write_results(self.folder.as_ref(), self.output_failed.take(), &summary, &row);
         agree(self.communicator, self.policy, "summary", written, SetUpError::describe)?;
         self.screen.footer(status, &summary, &self.settings.output);
         Ok(Outcome { status, summary })
@@ -97,11 +103,12 @@ impl<T: Real> Run<'_, T> {
     }
 
     fn f1_of(&mut self, network: &RankState<T>) -> Result<F1, TrainError> {
+        let _evaluate = self.policy.clock().enter(Phase::Evaluate);
         let mut counts = ClassCounts::new(self.problem.classes);
-        let Self { input, evaluated, exchange, workspace, .. } = self;
-        forward(network, input.as_ref(), evaluated, exchange, workspace, |block, logits| {
-            evaluated.count(block, logits, &mut counts);
-        })?;
+        let pass = self.pass();
+        let nodes = pass.nodes;
+        pass.forward(network, |block, logits| nodes.count(block, logits, &mut counts))?;
+        self.group.outcome()?;
         self.exchange.finish_sends()?;
         let pending = self.communicator.post_sum(counts.to_values())?.named("counts by class");
         Ok(ClassCounts::from_values(&wait_sum(self.communicator, pending, self.policy)?).f1())
@@ -121,7 +128,8 @@ impl<T: Real> Run<'_, T> {
         let mut layers: Vec<ModelLayer<T>> = Vec::new();
         for l in 1..=holding.stage.layers {
             let own = weights.iter().zip(held).find(|(snapshot, _)| snapshot.index == l);
-            let own = own.map(|(snapshot, layer)| snapshot.dense(layer));
+            let own = own.map(|(snapshot, layer)| snapshot.dense(layer, &self.group));
+            self.group.outcome()?;
             let gathered: Option<(Array2<T>, Array1<T>)> =
                 gather_layer(self.communicator, self.policy, l, holding, own)?;
             if let Some((mut w, b)) = gathered {
@@ -171,6 +179,7 @@ impl<T: Real> Run<'_, T> {
                 *sum += f64::from_le_bytes(*bytes);
             }
         }
+        let Usage { hosts, phases, memory } = gather_usage(self.communicator, self.policy)?;
         let (row, traffic) = match &state.last {
             Some((row, reduced)) => (*row, reduced.traffic),
             None => (HistoryRow::default(), Default::default()),
@@ -196,6 +205,9 @@ impl<T: Real> Run<'_, T> {
                 decode: spent[1],
                 wait: spent[2],
             },
+            hosts,
+            memory,
+            phases,
             ..Summary::of_run(
                 status,
                 self.settings,
@@ -204,9 +216,25 @@ impl<T: Real> Run<'_, T> {
                 state.iteration,
                 Accuracy::of(state.last_scores.map(|last| last.scores), self.known),
                 BestSummary::of(best, self.known),
+                self.tried,
             )
         })
     }
+}
+
+/// Writes the summary and the row of the run, which say that everything else is there: not where a row of the history is missing, the last one
+/// included, of which no iteration after it could tell.
+pub(super) fn write_results(
+    folder: Option<&OutputFolder>,
+    output_failed: Option<OutputError>,
+    summary: &Summary,
+    row: &[(String, String)],
+) -> Result<(), SetUpError> {
+    let Some(folder) = folder else { return Ok(()) };
+    output_failed.map_or(Ok(()), Err)?;
+    folder.sync_history()?;
+    folder.write_run_row(row)?;
+    Ok(folder.write_summary(summary)?)
 }
 
 /// A model with where it comes from.
@@ -256,6 +284,7 @@ impl BestSummary {
 
 impl Summary {
     /// What the summary of every run has, whatever trained the network; the rest is 0.
+    #[allow(clippy::too_many_arguments)]
     pub(super) fn of_run(
         status: Status,
         settings: &Settings,
@@ -264,6 +293,7 @@ impl Summary {
         iterations: u64,
         accuracy: Accuracy,
         best: BestSummary,
+        tried: &[Trial],
     ) -> Self {
         Summary {
             status: status.word().to_owned(),
@@ -278,6 +308,7 @@ impl Summary {
             layers: settings.layers,
             neurons: settings.neurons,
             seed: settings.seed,
+            operators: OperatorSummary::of(settings, tried.to_vec()),
             accuracy,
             best,
             ..Summary::default()

@@ -5,10 +5,12 @@ use std::cell::RefCell;
 use std::io::Write;
 use std::rc::Rc;
 
-use super::output::{BytesSummary, HistoryRow, SecondsSummary, Summary, ratio};
+use super::output::{BytesSummary, HistoryRow, Summary, ratio};
 use super::problem::Problem;
 use super::progress::{Bar, Progress, time};
 use super::status::Status;
+use super::usage::{MemorySummary, table};
+use crate::linalg::processor::lapack_misjudgement;
 use crate::parallel::plan::Plan;
 use crate::parallel::{Communicator, Host};
 use crate::settings::{Method, PenaltyRule, Quantize, Settings};
@@ -58,9 +60,11 @@ impl Screen {
         problem: &Problem,
         settings: &Settings,
     ) {
+        let slow_lapack = if settings.method == Method::Admm { lapack_misjudgement() } else { None };
+        let warnings = || problem.warnings.iter().chain(&slow_lapack);
         if self.target.is_none() && communicator.rank() == 0 {
             // Who wants no lines wants warnings all the same; they go to standard error.
-            problem.warnings.iter().for_each(|warning| log::warn!("{warning}"));
+            warnings().for_each(|warning| log::warn!("{warning}"));
         }
         let ranks = communicator.size();
         self.progress.borrow_mut().begin(settings, ranks);
@@ -82,13 +86,16 @@ impl Screen {
             "  data      {}: {} nodes, {} features, {} classes; split {}: {train} training, {val} validation, {test} test",
             problem.name, problem.graph_nodes, problem.features, problem.classes, problem.split
         ));
+        let inputs = match settings.auto_operators {
+            true => "operators to be chosen".to_owned(),
+            false => {
+                let inputs = settings.operators.count() * problem.features;
+                format!("operators {}, {inputs} inputs", settings.operators)
+            }
+        };
         self.line(format_args!(
-            "  network   {} layers x {} neurons, operators {}, {} inputs, {:?}",
-            settings.layers,
-            settings.neurons,
-            settings.operators,
-            settings.operators.count() * problem.features,
-            settings.precision,
+            "  network   {} layers x {} neurons, {inputs}, {:?}",
+            settings.layers, settings.neurons, settings.precision,
         ));
         match settings.method {
             Method::Admm => self.training_by_admm(settings),
@@ -101,7 +108,7 @@ impl Screen {
                 "  warning   {most} ranks x {threads} threads on a machine of {cores} cores: they will take turns"
             ));
         }
-        for warning in &problem.warnings {
+        for warning in warnings() {
             self.line(format_args!("  warning   {warning}"));
         }
     }
@@ -256,6 +263,7 @@ impl Screen {
         } else if summary.bytes.other > 0 {
             self.line(format_args!("sent       {} bytes of gradients and parameters", summary.bytes.other));
         }
+        self.usage(summary);
         let result = match status {
             Status::Interrupted(_) => format!("go on with: pdadmm-g train --resume {}", folder.display()),
             _ => format!("model in {}", folder.join("model.h5").display()),
@@ -277,10 +285,24 @@ impl Screen {
         if other > 0 {
             self.line(format_args!("           {other} bytes for evaluations and the starts of stages"));
         }
-        let SecondsSummary { encode, decode, wait, .. } = summary.seconds;
-        self.line(format_args!(
-            "exchange   {encode:.2} s encoding, {decode:.2} s decoding, {wait:.2} s waiting, over all ranks"
-        ));
+    }
+
+    /// Where the time went, and the most memory.
+    fn usage(&mut self, summary: &Summary) {
+        self.line(format_args!(""));
+        for line in table(&summary.phases) {
+            self.line(format_args!("{line}"));
+        }
+        self.line(format_args!(""));
+        let MemorySummary { peak, peak_sum } = summary.memory;
+        if peak > 0 {
+            let mb = |bytes: u64| bytes as f64 / 1e6;
+            let all = mb(peak_sum);
+            self.line(format_args!(
+                "memory     at most {:.0} MB a rank, {all:.0} MB over all ranks",
+                mb(peak)
+            ));
+        }
     }
 }
 

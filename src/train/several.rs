@@ -7,15 +7,18 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+use super::backprop_run::Nodes;
 use super::checkpoint::whole_parts;
 use super::driver::{RunOptions, train_one};
+use super::ended::Ended;
 use super::error::{SetUpError, TrainError};
-use super::output::{FILES, LOCK, OutputError, OutputFolder, Summary};
+use super::output::{LARGEST_SUMMARY, LOCK, OutputError, OutputFolder, Summary};
 use super::screen::Screen;
 use super::status::Status;
 use crate::linalg::Real;
 use crate::parallel::{Communicator, WaitPolicy, agree, broadcast};
-use crate::settings::{Method, Settings};
+use crate::settings::Settings;
+use crate::storage::read_small;
 
 /// Mean and standard deviation over runs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
@@ -64,7 +67,8 @@ pub struct Measures {
 /// `summary.json` of several runs.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct SeveralSummary {
-    /// `interrupted` where a run was, else the status of the first run that diverged, else that of the last run.
+    /// `interrupted` where a run was; `unfinished` where others are to follow; else `diverged` where a run has, else the
+    /// status of the last.
     pub status: String,
     /// Seeds of the runs.
     pub seeds: Vec<u64>,
@@ -77,12 +81,11 @@ pub struct SeveralSummary {
 }
 
 impl SeveralSummary {
-    fn add(&mut self, summary: Summary) {
-        if self.status != "diverged" || summary.status == "interrupted" {
-            self.status.clone_from(&summary.status);
-        }
+    /// Takes in the next of `planned` runs.
+    fn add(&mut self, summary: Summary, planned: usize) {
         self.seeds.push(summary.seed);
         self.runs.push(summary);
+        self.status = self.status_of(planned).to_owned();
         let over = |value: fn(&Summary) -> Option<f64>| MeanAndDeviation::of(self.runs.iter().map(value));
         self.best = Measures {
             val: over(|run| run.best.val),
@@ -96,6 +99,48 @@ impl SeveralSummary {
             f1_micro: over(|run| run.f1.last.micro),
             f1_macro: over(|run| run.f1.last.macro_),
         };
+    }
+
+    fn status_of(&self, planned: usize) -> &str {
+        let last = self.runs.last().map_or("", |run| run.status.as_str());
+        match last {
+            "interrupted" => last,
+            _ if self.runs.len() < planned => "unfinished",
+            _ if self.runs.iter().any(|run| run.status == "diverged") => "diverged",
+            _ => last,
+        }
+    }
+}
+
+/// Makes the folder above those of the runs, given the split in use.
+type OpenAbove = Box<dyn FnOnce(&str) -> Result<OutputFolder, OutputError>>;
+
+/// What the runs of one command share.
+pub(super) struct Shared<T> {
+    /// What one run by backpropagation leaves to the next on the same data.
+    pub nodes: Option<Nodes<T>>,
+    /// What is still to be done for the folder above.
+    to_open: Option<OpenAbove>,
+    /// That folder, on rank 0 and with several runs.
+    above: Option<OutputFolder>,
+}
+
+impl<T> Shared<T> {
+    /// For a run alone.
+    pub fn nothing() -> Self {
+        Self { nodes: None, to_open: None, above: None }
+    }
+
+    /// Makes the folder above those of the runs, if that is still to be done; on rank 0, once the first run has found the
+    /// data good: what replaces an earlier result has then been read.
+    ///
+    /// # Errors
+    /// As [`OutputFolder::empty`].
+    pub fn open_above(&mut self, split: &str) -> Result<(), OutputError> {
+        if let Some(open) = self.to_open.take() {
+            self.above = Some(open(split)?);
+        }
+        Ok(())
     }
 }
 
@@ -117,14 +162,23 @@ pub fn train_several<T: Real>(
     let since = Some(since.unwrap_or_else(Instant::now));
     let stop = Rc::new(stop);
     let is_root = communicator.rank() == 0;
-    let free = if is_root && !resume { check_free(&settings.output, overwrite) } else { Ok(()) };
-    agree(communicator, &policy, "output folder", free.map_err(SetUpError::from), SetUpError::describe)?;
+    let mut shared = Shared::nothing();
+    let above = match (is_root, resume) {
+        (true, true) => OutputFolder::lock(&settings.output).map(Some),
+        (true, false) => check_free(&settings.output, overwrite).map(|()| None),
+        _ => Ok(None),
+    };
+    let above = above.map_err(SetUpError::from);
+    shared.above = agree(communicator, &policy, "output folder", above, SetUpError::describe)?;
+    if is_root && !resume {
+        let settings = settings.clone();
+        shared.to_open = Some(Box::new(move |split| open(&settings, overwrite, split)));
+    }
     let mut code = 0;
-    let mut nodes = None;
     let mut several = SeveralSummary::default();
-    let mut folder: Option<OutputFolder> = None;
+    let mut chosen = settings.clone();
     for run in 0..settings.runs {
-        let mut own = settings.clone();
+        let mut own = chosen.clone();
         own.runs = 1;
         own.seed = settings.seed + run as u64;
         own.output = settings.output.join(format!("run-{run}"));
@@ -132,41 +186,47 @@ pub fn train_several<T: Real>(
         let left = if resume { left_by(&own, communicator, &policy)? } else { Left::Nothing };
         let own_code = match left {
             Left::Ended(code, summary) => {
+                if is_root {
+                    Ended::remove_checkpoints(&own.output, 1);
+                }
                 screen.kept(&summary);
-                several.add(*summary);
+                several.add(*summary, settings.runs);
                 code
             }
             left => {
                 let stop = Rc::clone(&stop);
                 let begun = matches!(left, Left::Begun);
-                let has_checkpoints = settings.method == Method::Admm;
                 let options = RunOptions {
                     // What is there has neither a result nor a checkpoint.
-                    overwrite: overwrite || resume && !(begun && has_checkpoints),
-                    resume: begun && has_checkpoints,
+                    overwrite: overwrite || resume && !begun,
+                    resume: begun,
                     screen: screen.clone(),
                     inspected: inspected.clone(),
                     since,
                     stop: Box::new(move |iteration| stop(iteration)),
                 };
-                let outcome = train_one::<T>(&own, communicator, options, &mut nodes)?;
-                several.add(outcome.summary);
+                let outcome = train_one::<T>(&own, communicator, options, &mut shared)?;
+                several.add(outcome.summary, settings.runs);
                 outcome.status.exit_code()
             }
         };
+        if chosen.auto_operators
+            && let Some(first) = several.runs.first()
+        {
+            // The first run has chosen for all.
+            let operators = first.operators.used.parse().map_err(SetUpError::from);
+            chosen.operators = agree(communicator, &policy, "operators", operators, SetUpError::describe)?;
+            chosen.feature_norm = first.operators.feature_norm;
+            chosen.auto_operators = false;
+            // The settings above all runs were written before the choice; going on must not choose anew.
+            let used = chosen.spelled_out(&first.split);
+            let written = shared.above.as_ref().map_or(Ok(()), |folder| folder.write_config(&used));
+            agree(communicator, &policy, "settings", written.map_err(SetUpError::from), SetUpError::describe)?;
+        }
         if code == 0 || own_code == INTERRUPTED {
             code = own_code;
         }
-        // The first run has read the data: what replaces an earlier result has been found good.
-        let written = match (is_root, &folder) {
-            (true, None) if resume => OutputFolder::lock(&settings.output).map(Some),
-            (true, None) => open(settings, overwrite, &several).map(Some),
-            _ => Ok(None),
-        };
-        let made =
-            agree(communicator, &policy, "output", written.map_err(SetUpError::from), SetUpError::describe)?;
-        folder = folder.or(made);
-        let written = folder.as_ref().map_or(Ok(()), |folder| folder.write_summary(&several));
+        let written = shared.above.as_ref().map_or(Ok(()), |folder| folder.write_summary(&several));
         agree(communicator, &policy, "summary", written.map_err(SetUpError::from), SetUpError::describe)?;
         if code == INTERRUPTED {
             return Ok((code, several));
@@ -225,7 +285,7 @@ fn left_by(
 /// The summary of a run that has ended by itself; `begun` for that of any other.
 fn summary_of_ended(path: &Path) -> Result<Vec<u8>, OutputError> {
     let unreadable = |source| OutputError::Read { path: path.to_owned(), source };
-    let text = fs::read(path).map_err(unreadable)?;
+    let text = read_small(path, LARGEST_SUMMARY).map_err(unreadable)?;
     let summary: serde_json::Value =
         serde_json::from_slice(&text).map_err(|error| unreadable(error.into()))?;
     let status = summary.get("status").and_then(|status| status.as_str());
@@ -237,16 +297,20 @@ fn summary_of_ended(path: &Path) -> Result<Vec<u8>, OutputError> {
     Ok(text)
 }
 
-/// The folder that holds the runs, once the first of them has ended: no results of an earlier command are left in it.
-fn open(settings: &Settings, overwrite: bool, several: &SeveralSummary) -> Result<OutputFolder, OutputError> {
-    for (number, path) in runs_in(&settings.output) {
-        // Runs that are still to come must not be taken for done.
-        if number >= several.runs.len() {
-            clear(&path)?;
-        }
+/// The folder that holds the runs: no results of an earlier command are left in it, and nothing of them is removed while
+/// another process has one.
+fn open(settings: &Settings, overwrite: bool, split: &str) -> Result<OutputFolder, OutputError> {
+    let take = |(_, path): (usize, PathBuf)| Ok((OutputFolder::lock(&path)?, path));
+    let earlier: Vec<_> =
+        runs_in(&settings.output).into_iter().map(take).collect::<Result<_, OutputError>>()?;
+    let folder = OutputFolder::empty(&settings.output, overwrite)?;
+    for (held, path) in earlier {
+        held.remove_files()?;
+        // Not the folder where anything else is in it.
+        let _ = fs::remove_file(held.file(LOCK)).and_then(|()| fs::remove_dir(&path));
     }
-    let split = several.runs.first().map_or("", |run| run.split.as_str());
-    OutputFolder::create_without_history(&settings.output, overwrite, &settings.spelled_out(split))
+    folder.write_config(&settings.spelled_out(split))?;
+    Ok(folder)
 }
 
 /// Refuses a folder that holds a run or several, unless they may be replaced.
@@ -260,18 +324,6 @@ pub(crate) fn runs_in(output: &Path) -> Vec<(usize, PathBuf)> {
     let entries = fs::read_dir(output).into_iter().flatten().flatten();
     let number = |name: &str| name.strip_prefix("run-").and_then(|digits| digits.parse().ok());
     entries.filter_map(|entry| Some((number(entry.file_name().to_str()?)?, entry.path()))).collect()
-}
-
-/// Removes the files of a run that is not under way, and its folder where nothing else is in it.
-fn clear(path: &Path) -> Result<(), OutputError> {
-    let held = OutputFolder::lock(path)?;
-    for file in FILES.iter().chain([&LOCK]).map(|file| path.join(file)).filter(|file| file.is_file()) {
-        fs::remove_file(&file).map_err(|source| OutputError::Write { path: file, source })?;
-    }
-    held.remove_checkpoints();
-    // A folder with anything else in it stays.
-    let _ = fs::remove_dir(path);
-    Ok(())
 }
 
 impl Screen {

@@ -5,22 +5,25 @@ use std::time::Duration;
 use super::best::Evaluation;
 use super::driver::Run;
 use super::error::{SetUpError, TrainError};
-use super::evaluate::evaluate;
+use super::evaluate::Pass;
 use super::output::HistoryRow;
-use super::reduction::{Contribution, Requests, contribute, take_apart};
+use super::reduction::{Contribution, Requests};
 use super::schedule::Schedule;
 use super::stage;
 use super::state::{PendingRow, RunState};
 use super::status::Status;
+use crate::admm::cost::LayerShape;
 use crate::admm::deepen::LayerWeights;
 use crate::admm::iteration::{self, LayerReport, RankState, Rules, iterate};
 use crate::admm::p_quantized::QuantizedP;
 use crate::admm::residuals::Totals;
 use crate::admm::{Penalties, Team};
 use crate::linalg::Real;
+use crate::linalg::elements::larger;
 use crate::parallel::plan::{Plan, StageShape};
 use crate::parallel::{WaitPolicy, agree, wait_sum};
 use crate::quantize::{LevelError, LevelSet, PowerRange};
+use crate::timing::Phase;
 
 /// What an iteration that was settled means for the run.
 #[derive(Default)]
@@ -31,7 +34,7 @@ struct Settled {
     requests: Requests,
 }
 
-impl<T: Real> Run<'_, T> {
+impl<'a, T: Real> Run<'a, T> {
     /// One stage from its forward pass to its last row of history.
     pub(super) fn stage(
         &mut self,
@@ -41,20 +44,26 @@ impl<T: Real> Run<'_, T> {
         shape: &StageShape,
         before: Option<&RunState<T>>,
     ) -> Result<(Status, RunState<T>), TrainError> {
+        let starting = self.policy.clock().enter(Phase::Stage);
+        self.join_group(plan);
         let network = self.empty_network(held, plan, shape);
         let schedule = Schedule::new(self.settings, number == 1);
         let mut state = RunState::at_start(number, network, schedule, before);
         let (below, above) = self.neighbours(plan, shape.layers);
         self.exchange.begin_stage(below, above, state.iteration);
         self.start_forward(&mut state, shape)?;
+        drop(starting);
         self.iterations(state, shape)
     }
 
-    /// The ranks that hold the layers below and above this rank's.
+    /// The ranks that hold the layers below and above this rank's, for the same nodes.
     pub(super) fn neighbours(&self, plan: &Plan, layers: usize) -> (Option<usize>, Option<usize>) {
-        let run = plan.layers_of(self.communicator.rank());
-        let below = run.as_ref().and_then(|run| (*run.start() > 1).then(|| plan.owner(run.start() - 1)));
-        let above = run.as_ref().and_then(|run| (*run.end() < layers).then(|| plan.owner(run.end() + 1)));
+        let rank = self.communicator.rank();
+        let (run, shard) = (plan.layers_of(rank), plan.shard_of(rank));
+        let below =
+            run.as_ref().and_then(|run| (*run.start() > 1).then(|| plan.holder(run.start() - 1, shard)));
+        let above =
+            run.as_ref().and_then(|run| (*run.end() < layers).then(|| plan.holder(run.end() + 1, shard)));
         (below, above)
     }
 
@@ -67,10 +76,11 @@ impl<T: Real> Run<'_, T> {
     ) -> RankState<T> {
         let run = plan.layers_of(self.communicator.rank());
         let holds_last = run.as_ref().is_some_and(|run| *run.end() == shape.layers);
+        let (own, blocks) = self.own_blocks(&self.blocks);
         let labels = holds_last
-            .then(|| self.blocks.ranges().map(|rows| self.problem.train_labels[rows].to_vec()).collect());
+            .then(|| own.map(|block| self.problem.train_labels[self.blocks.range(block)].to_vec()).collect());
         let penalty = |l| self.weight_penalty(l, shape.layers);
-        stage::empty_state(held, shape, &self.blocks, penalty, labels)
+        stage::empty_state(held, shape, &blocks, penalty, labels)
     }
 
     /// The iterations of a stage from where its state is.
@@ -81,6 +91,7 @@ impl<T: Real> Run<'_, T> {
     ) -> Result<(Status, RunState<T>), TrainError> {
         // A rank without layers waits out the stage, and leaves the processor to the others.
         let idle = WaitPolicy::new().with_deadline(Duration::from_secs(self.settings.comm_timeout)).patient();
+        let idle = idle.with_clock_of(self.policy);
         let policy = if state.network.layers.is_empty() { &idle } else { self.policy };
         let mut reports = Vec::new();
         let mut status = None;
@@ -95,21 +106,22 @@ impl<T: Real> Run<'_, T> {
             state.previous = Some(rules.penalties);
             // The iteration before is settled only now: its sums travelled while this one ran.
             let settled = self.settle(&mut state, shape, policy)?;
+            let requests = self.clock.granted(settled.requests);
             status = settled.status;
             let is_last = status.is_some() || state.stage_iteration == self.settings.iterations;
             let due = is_last || state.stage_iteration.is_multiple_of(self.settings.evaluate_every);
             state.pending = Some(self.post_row(&mut state, &rules, due, &reports, shape)?);
             // The end of a run is near enough: it leaves the models themselves.
             let is_end = is_last && state.stage == self.settings.stages.len();
-            let stop = settled.requests.stop().filter(|_| !is_end);
-            let due = settled.requests.checkpoint_is_due || self.clock.is_due_at(state.iteration);
+            let stop = requests.stop().filter(|_| !is_end);
+            let due = requests.checkpoint_is_due || self.clock.is_due_at(state.iteration);
             if status.is_none() && (stop.is_some() || due && !is_end) {
                 self.checkpoint(&mut state, shape.layers)?;
                 status = stop.map(Status::Interrupted);
             }
         }
-        let at_end = self.settle(&mut state, shape, policy)?.status;
-        self.clock.stage_ended();
+        let Settled { status: at_end, requests } = self.settle(&mut state, shape, policy)?;
+        self.clock.stage_ended(requests);
         self.end_stage(&mut state)?;
         // Residuals that met their tolerances do not excuse an iteration after them that is not finite.
         let status = match (status, at_end) {
@@ -119,6 +131,19 @@ impl<T: Real> Run<'_, T> {
         Ok((status, state))
     }
 
+    /// What this rank does its part of a forward pass with.
+    pub(super) fn pass(&mut self) -> Pass<'_, 'a, T> {
+        let (own, _) = self.own_blocks(&self.evaluated.blocks);
+        Pass {
+            input: self.input.as_ref(),
+            nodes: &self.evaluated,
+            own,
+            exchange: &mut self.exchange,
+            shards: &self.group,
+            workspace: &mut self.workspace,
+        }
+    }
+
     /// The forward pass, the first level sets, and p and q rounded to them.
     fn start_forward(&mut self, run: &mut RunState<T>, shape: &StageShape) -> Result<(), TrainError> {
         let state = &mut run.network;
@@ -126,7 +151,8 @@ impl<T: Real> Run<'_, T> {
         exchange.borrow_mut().expect_activations::<T>(
             state.boundaries.first().iter().flat_map(|b| b.blocks.iter().map(|block| block.p.dim())),
         )?;
-        let mut team = Team::of_one_shard(&mut self.workspace, &self.workers);
+        let mut team =
+            Team { workers: &self.workers, shards: &self.group, workspace: &mut self.workspace, clock: None };
         stage::forward(
             state,
             &mut team,
@@ -144,20 +170,24 @@ impl<T: Real> Run<'_, T> {
                 })
             },
         )?;
+        self.group.outcome()?;
         // Every rank learns the largest activation of every boundary, from its lower side.
-        let mut peaks = vec![0.0; shape.layers - 1];
+        let (boundaries, shards) = (shape.layers - 1, self.stage_shards);
+        let mut peaks = vec![0.0; boundaries * shards];
         for i in 0..state.layers.len() {
             if let Some(above) = state.above(i) {
                 let boundary = &state.boundaries[above];
-                peaks[boundary.index - 1] = stage::boundary_peak(boundary);
+                peaks[(boundary.index - 1) * shards + self.group.shard()] = stage::boundary_peak(boundary);
             }
         }
         let pending = self.communicator.post_sum(peaks)?.named("largest activations of a stage's start");
         let peaks = wait_sum(self.communicator, pending, self.policy)?;
-        run.p_ranges = peaks.iter().map(|&peak| PowerRange::holding(peak)).collect();
+        let largest = |of: &[f64]| of.iter().fold(0.0, |top, &peak| larger(top, peak));
+        run.p_ranges = peaks.chunks(shards).map(|of| PowerRange::holding(largest(of))).collect();
         run.q_ranges = run.p_ranges.clone();
         let (p_levels, q_levels) = self.level_sets(run)?;
-        let mut team = Team::of_one_shard(&mut self.workspace, &self.workers);
+        let mut team =
+            Team { workers: &self.workers, shards: &self.group, workspace: &mut self.workspace, clock: None };
         stage::round_start(&mut run.network, p_levels.as_deref(), q_levels.as_deref(), &mut team);
         Ok(())
     }
@@ -210,9 +240,14 @@ impl<T: Real> Run<'_, T> {
             below,
             above,
         )?;
-        let mut team = Team::of_one_shard(&mut self.workspace, &self.workers);
+        let mut team = Team {
+            workers: &self.workers,
+            shards: &self.group,
+            workspace: &mut self.workspace,
+            clock: Some(self.policy.clock()),
+        };
         iterate(state, rules, &mut self.exchange, &mut team, reports)?;
-        Ok(())
+        Ok(self.group.outcome()?)
     }
 
     /// Evaluates where that is due, and sends what this rank has to say of the iteration on its way.
@@ -226,10 +261,17 @@ impl<T: Real> Run<'_, T> {
     ) -> Result<PendingRow, TrainError> {
         let mut scores = None;
         if due {
+            let clock = self.policy.clock();
+            let _evaluate = clock.enter(Phase::Evaluate);
+            let nodes = self.blocks.nodes();
+            let evaluated = self.own_blocks(&self.evaluated.blocks).1.nodes();
+            let layers = state.network.layers.iter();
+            clock.count(layers.map(|layer| LayerShape::of(layer, nodes).forward(evaluated)).sum());
             state.best.propose(&state.network);
-            let Self { input, evaluated, exchange, workspace, .. } = self;
-            scores = evaluate(&state.network, input.as_ref(), evaluated, exchange, workspace)?;
+            scores = self.pass().evaluate(&state.network)?;
+            self.group.outcome()?;
         }
+        let _reduce = self.policy.clock().enter(Phase::Reduce);
         let stops = usize::from((self.stop)(state.iteration));
         let own = Contribution {
             scores,
@@ -237,7 +279,8 @@ impl<T: Real> Run<'_, T> {
             requests: Requests { stops, ..self.clock.requests() },
             output_failed: self.output_failed.is_some(),
         };
-        let slots = contribute(shape.layers, reports, &own, std::mem::take(&mut self.slots));
+        let memory = std::mem::take(&mut self.slots);
+        let slots = self.slots_of(shape.layers).contribute(self.group.shard(), reports, &own, memory);
         let sums = self.communicator.post_sum(slots)?.named("residuals of an iteration");
         let row = HistoryRow {
             stage: state.stage,
@@ -262,8 +305,9 @@ impl<T: Real> Run<'_, T> {
         let Some(PendingRow { sums, stage_iteration, mut row, penalties }) = state.pending.take() else {
             return Ok(Settled::default());
         };
+        let _reduce = self.policy.clock().enter(Phase::Reduce);
         let sums = wait_sum(self.communicator, sums, policy)?;
-        let reduced = take_apart(shape.layers, &sums);
+        let reduced = self.slots_of(shape.layers).take_apart(&sums);
         self.slots = sums;
         let totals = Totals::of(&reduced.terms, &penalties);
         let nodes = self.blocks.nodes().max(1) as f64;
@@ -294,6 +338,7 @@ impl<T: Real> Run<'_, T> {
         }
         let elements = (shape.layers - 1) as f64 * shape.neurons as f64 * nodes;
         let converged = state.schedule.observe(&totals, totals.local_loss, elements.sqrt(), penalties.rho);
+        let writing = self.policy.clock().enter(Phase::Io);
         if let Some(folder) = &mut self.folder
             && let Err(error) = folder.add_row(&row)
         {
@@ -301,6 +346,7 @@ impl<T: Real> Run<'_, T> {
         }
         let last = stage_iteration == self.settings.iterations;
         self.screen.row(&row, stage_iteration, self.settings.iterations, last);
+        drop(writing);
         let status = match reduced.not_finite {
             Some((layer, variable)) => Some(Status::Diverged { layer, variable, iteration: row.iteration }),
             None if converged => Some(Status::Converged),
@@ -336,7 +382,8 @@ impl<T: Real> Run<'_, T> {
             let mut rules = self.rules(state, penalties)?;
             rules.iteration += 1;
             let below = &mut state.network.boundaries[0];
-            iteration::receive_q(below, &rules, &mut self.exchange, &self.workers, 1.0)?;
+            let team = Team::of_one_shard(&mut self.workspace, &self.workers).timed_by(self.policy.clock());
+            iteration::receive_q(below, &rules, &mut self.exchange, &team, 1.0)?;
             state.network.below_is_current = true;
         }
         Ok(())

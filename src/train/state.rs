@@ -12,7 +12,7 @@ use crate::parallel::Pending;
 use crate::quantize::PowerRange;
 
 /// Version of what a run's state holds; it changes whenever a field does. Ranks compare it when they start.
-pub const RUN_STATE_VERSION: u32 = 3;
+pub const RUN_STATE_VERSION: u32 = 4;
 
 /// One rank's state between two iterations. Random streams are those of (seed, layer) and used up when layers
 /// are made; what the codec keeps is the exchange's to give (`Exchange::state`).
@@ -58,6 +58,14 @@ pub(super) struct PendingRow {
 }
 
 impl<T: Real> RunState<T> {
+    /// Lets go of what the next stage does not ask for: variables and weights of the evaluations are most of a rank's
+    /// memory.
+    pub fn release(&mut self) {
+        self.network.layers = Vec::new();
+        self.network.boundaries = Vec::new();
+        self.best = BestTracker::new();
+    }
+
     /// The start of a stage after `iteration` iterations; `before` is the stage that it follows.
     pub fn at_start(stage: usize, network: RankState<T>, schedule: Schedule, before: Option<&Self>) -> Self {
         Self {

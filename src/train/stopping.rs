@@ -39,13 +39,16 @@ pub struct Clock {
     /// A checkpoint has been asked for and not been written yet.
     is_asked: bool,
     counts: bool,
+    /// What all ranks learned at the end of a stage, too late to be granted there.
+    left_over: Requests,
 }
 
 impl Clock {
     /// From the start of the process's work.
     pub fn new(settings: &Settings, start: Instant, rank: usize) -> Self {
         let (longest, every) = (settings.max_time.0, settings.checkpoint_every);
-        Self { start, longest, every, last: Instant::now(), is_asked: false, counts: rank == 0 }
+        let (last, is_asked, left_over) = (Instant::now(), false, Requests::default());
+        Self { start, longest, every, last, is_asked, counts: rank == 0, left_over }
     }
 
     /// What the clock asks for now.
@@ -65,9 +68,21 @@ impl Clock {
         matches!(self.every, CheckpointEvery::Iterations(every) if iteration.is_multiple_of(every))
     }
 
-    /// What was asked for at the end of a stage was not granted: the next one asks again.
-    pub fn stage_ended(&mut self) {
-        self.is_asked = false;
+    /// What was asked for in the last iteration of a stage waits for the first of the next. Where a stage has one
+    /// iteration only, nothing would ever be granted otherwise.
+    pub fn stage_ended(&mut self, requests: Requests) {
+        // What was dropped because the stage ended by itself may be asked for anew.
+        (self.left_over, self.is_asked) = (requests, requests.checkpoint_is_due);
+    }
+
+    /// What is to be granted after an iteration: what was asked for in the one before, in whichever stage that was.
+    pub fn granted(&mut self, settled: Requests) -> Requests {
+        let left_over = std::mem::take(&mut self.left_over);
+        Requests {
+            stops: settled.stops + left_over.stops,
+            time_is_up: settled.time_is_up || left_over.time_is_up,
+            checkpoint_is_due: settled.checkpoint_is_due || left_over.checkpoint_is_due,
+        }
     }
 
     /// The time to the next one begins.

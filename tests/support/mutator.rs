@@ -62,7 +62,11 @@ impl Mutator {
     }
 }
 
-/// Number of damaged copies to try: `PDADMM_MUTATIONS`, else `usual`.
-pub fn mutations(usual: usize) -> usize {
-    std::env::var("PDADMM_MUTATIONS").ok().and_then(|n| n.parse().ok()).unwrap_or(usual)
+/// Numbers of the damaged copies to try: `PDADMM_MUTATIONS`, as `100000` or, for one part of a long run, `20000..40000`;
+/// else `usual` of them.
+pub fn mutations(usual: usize) -> std::ops::Range<usize> {
+    let wanted = std::env::var("PDADMM_MUTATIONS").unwrap_or_else(|_| usual.to_string());
+    let (first, end) = wanted.split_once("..").unwrap_or(("0", &wanted));
+    let number = |text: &str| text.parse().unwrap_or_else(|_| panic!("PDADMM_MUTATIONS={wanted}"));
+    number(first)..number(end)
 }

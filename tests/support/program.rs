@@ -198,3 +198,22 @@ pub fn behind(launcher: &Launcher, ranks: usize, script: &str) -> Command {
     command.arg("-c").arg(script).arg(binary());
     without_locks(command)
 }
+
+/// Columns of history.csv that may differ between numbers of ranks.
+const OF_THE_RANKS: [&str; 5] = ["bytes_p", "bytes_q", "bytes_baseline", "messages", "seconds"];
+/// Holds a run to another one of the same settings.
+pub fn hold_alike(serial: &Path, parallel: &Path, what: &str) {
+    for model in ["model.h5", "model-last.h5"] {
+        let (expected, found) = (weights(&serial.join(model)), weights(&parallel.join(model)));
+        assert_eq!(expected.len(), found.len(), "{what}: layers of {model}");
+        for (l, (expected, found)) in (1..).zip(expected.iter().zip(&found)) {
+            assert!(expected.0 == found.0, "{what}: W of layer {l} of {model} differs");
+            assert!(expected.1 == found.1, "{what}: b of layer {l} of {model} differs");
+        }
+    }
+    let (expected, found) = (history(serial), history(parallel));
+    assert!(expected.keys().eq(found.keys()), "{what}: columns of history.csv");
+    for (name, expected) in expected.iter().filter(|(name, _)| !OF_THE_RANKS.contains(&name.as_str())) {
+        assert_eq!(expected, &found[name], "{what}: column {name} of history.csv");
+    }
+}

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use ndarray::{Array1, Array2};
+use pdadmm_g::augment::{AugmentSettings, augment};
 use pdadmm_g::dataset::{Dataset, Features, SparseMatrix, Split};
 use pdadmm_g::graph::{FeatureNorm, Operators};
 use pdadmm_g::inspection::FileKind;
@@ -59,10 +60,27 @@ pub fn model() -> Model<f32> {
 /// Writes the small file of a kind.
 pub fn write(kind: FileKind, path: &Path) {
     match kind {
-        FileKind::Dataset => data_set().write(path, true).expect("a data set"),
+        FileKind::Dataset => {
+            data_set().write(path, true).expect("a data set");
+            augment_in_place(path);
+        }
         FileKind::Model => model().save(path, true).expect("a model"),
         FileKind::Checkpoint => checkpoint(path),
     }
+}
+
+/// Stores augmented features in a data set file.
+fn augment_in_place(path: &Path) {
+    let settings = AugmentSettings {
+        data: path.to_path_buf(),
+        output: path.to_path_buf(),
+        overwrite: true,
+        operators: "0,1".parse().expect("operators"),
+        feature_norm: FeatureNorm::Row,
+        threads: 1,
+        inspected: None,
+    };
+    augment(&settings, &SingleProcess).expect("augmented features");
 }
 
 /// The file of one rank with three layers after three iterations, p and q quantized.

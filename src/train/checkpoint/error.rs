@@ -61,6 +61,18 @@ pub enum CheckpointError {
         /// The data set given.
         here: String,
     },
+    /// It takes at least a rank for each shard of nodes to go on.
+    #[error(
+        "{path} was written in {shards} shards of nodes, each of which needs a rank: start at least {shards} ranks, not {ranks}"
+    )]
+    TooFewRanks {
+        /// The checkpoint.
+        path: PathBuf,
+        /// Its shards.
+        shards: usize,
+        /// Ranks started.
+        ranks: usize,
+    },
     /// The settings have changed since.
     #[error(
         "{path} was made with other settings: {changed}; restore config.toml, or start anew with --overwrite"
@@ -119,7 +131,7 @@ impl CheckpointError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Write { .. } | Self::Hdf5 { .. } => 1,
-            Self::OtherSettings { .. } => 2,
+            Self::OtherSettings { .. } | Self::TooFewRanks { .. } => 2,
             _ => 3,
         }
     }

@@ -150,6 +150,12 @@ pub fn remove_all(parent: &Path) {
     }
 }
 
+/// Whether there is a checkpoint, or what is left of one.
+pub fn any_left(parent: &Path) -> bool {
+    let mut entries = fs::read_dir(parent).into_iter().flatten().flatten();
+    entries.any(|entry| entry.file_name().to_str().and_then(take_apart).is_some())
+}
+
 /// Removes what half-written and half-removed checkpoints of runs that were killed have left.
 pub fn remove_leftovers(parent: &Path) {
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {

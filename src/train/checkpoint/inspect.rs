@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use super::CheckpointError;
 use super::folder::CheckpointFolder;
-use super::manifest::Manifest;
 use super::part::{FORMAT, FORMAT_VERSION, checksum};
+use super::sealed;
+use super::steps;
 use crate::settings::Precision;
 use crate::storage::hdf5_source::{Hdf5Source, Kind};
 use hdf5::Group;
@@ -20,9 +21,8 @@ pub fn whole_parts(folder: &Path) -> Vec<PathBuf> {
     let mut whole = Vec::new();
     for checkpoint in CheckpointFolder::all(folder).unwrap_or_default() {
         let path = checkpoint.path();
-        let manifest = Manifest::bytes(&path).and_then(|bytes| Manifest::parse(&path, &bytes));
         // What is wrong with a manifest, the run says itself.
-        let parts = manifest.map_or(Vec::new(), |manifest| manifest.parts);
+        let parts = sealed::bytes(&path).and_then(|bytes| sealed::parts(&path, &bytes)).unwrap_or_default();
         whole.extend(parts.into_iter().filter_map(|entry| {
             let part = CheckpointFolder::part(&path, entry.rank);
             checksum(&part).is_ok_and(|found| found == (entry.bytes, entry.crc32)).then_some(part)
@@ -44,8 +44,12 @@ pub fn go_through(path: &Path) -> Result<(), CheckpointError> {
         "f64" => Precision::F64,
         _ => return Err(CheckpointError::damaged(path, "precision f32 or f64", precision)),
     };
-    let layers = source.group(source.root(), "", "layers")?;
-    walk(&source, path, &layers, "/layers", precision, DEEPEST)
+    let name = match source.kind(source.root(), "", steps::GROUP)? {
+        None => "layers",
+        Some(_) => steps::GROUP,
+    };
+    let group = source.group(source.root(), "", name)?;
+    walk(&source, path, &group, &format!("/{name}"), precision, DEEPEST)
 }
 
 fn walk(
@@ -67,7 +71,8 @@ fn walk(
             walk(source, path, &inner, &below, precision, depth - 1)?;
             continue;
         }
-        let vector = ["b", "spectral", "levels", "digest", "model"].contains(&name.as_str());
+        let vector = ["b", "spectral", "levels", "digest", "model"].contains(&name.as_str())
+            || steps::VECTORS.contains(&name.as_str());
         let data = source.data_set(group, place, &name, if vector { 1 } else { 2 })?;
         match (name.as_str(), precision) {
             ("indices" | "digest" | "model", _) => drop(data.exact::<u16>()?),

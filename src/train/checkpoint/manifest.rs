@@ -1,58 +1,21 @@
-//! The manifest of a checkpoint: what all ranks share, and which files hold the rest. JSON, and a last line with its
-//! checksum. Numbers that must come back to the last bit are written as their bits.
+//! The manifest of a checkpoint of the ADMM: what all ranks share, and which files hold the rest.
 
-use std::fs::File;
-use std::io::{Read, Write};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::sealed::{self, Exact, PartEntry};
 use super::{CheckpointError, CheckpointFolder};
 use crate::admm::Penalties;
 use crate::quantize::PowerRange;
 use crate::train::best::Evaluation;
 use crate::train::evaluate::Scores;
 use crate::train::patience::Patience;
-use crate::train::reduction;
+use crate::train::reduction::Slots;
 use crate::train::schedule::Progress;
 use crate::train::state::RUN_STATE_VERSION;
 
 const FORMAT: &str = "gamlp-checkpoint";
-/// Far above what a thousand layers and ranks take.
-const LARGEST: u64 = 16 << 20;
-
-/// A number by its bits: NaN and infinity included, and the same after any number of writings.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(from = "u64", into = "u64")]
-pub struct Exact(pub f64);
-
-impl From<u64> for Exact {
-    fn from(bits: u64) -> Self {
-        Self(f64::from_bits(bits))
-    }
-}
-
-impl From<Exact> for u64 {
-    fn from(number: Exact) -> u64 {
-        number.0.to_bits()
-    }
-}
-
-/// One file of the checkpoint.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PartEntry {
-    /// The rank that wrote it, by which it is named.
-    pub rank: usize,
-    /// Its lowest layer.
-    pub first: usize,
-    /// Its highest layer.
-    pub last: usize,
-    /// Its length.
-    pub bytes: u64,
-    /// CRC-32 (IEEE) of its content.
-    pub crc32: u32,
-}
 
 /// [`Evaluation`] in plain numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -120,6 +83,8 @@ pub struct Manifest {
     pub stage: usize,
     /// Iterations done in it.
     pub stage_iteration: usize,
+    /// Shards of nodes in it.
+    pub shards: usize,
     /// Iterations done over all stages.
     pub iteration: u64,
     /// ρ and ν of the last iteration.
@@ -147,17 +112,13 @@ pub struct Manifest {
 }
 
 impl Manifest {
-    /// Format and version of this program.
-    pub fn identity() -> (String, u32) {
-        (FORMAT.to_owned(), RUN_STATE_VERSION)
-    }
-
     /// The fields in one place, for who writes a checkpoint.
     #[allow(clippy::too_many_arguments)]
     pub fn new(
         settings: String,
         dataset: (String, String),
         [stage, stage_iteration]: [usize; 2],
+        shards: usize,
         iteration: u64,
         penalties: Penalties,
         progress: Progress,
@@ -170,17 +131,17 @@ impl Manifest {
         seconds: [f64; 4],
         parts: Vec<PartEntry>,
     ) -> Self {
-        let (format, version) = Self::identity();
         let exponents = |ranges: &[PowerRange]| ranges.iter().map(|range| range.exponent()).collect();
         Self {
-            format,
-            version,
+            format: FORMAT.to_owned(),
+            version: RUN_STATE_VERSION,
             program: env!("CARGO_PKG_VERSION").to_owned(),
             settings,
             dataset: dataset.0,
             dataset_checksum: dataset.1,
             stage,
             stage_iteration,
+            shards,
             iteration,
             penalties: [Exact(penalties.rho), Exact(penalties.nu)],
             progress: progress.into(),
@@ -196,75 +157,26 @@ impl Manifest {
         }
     }
 
-    /// Writes it into a folder, and puts it on disk.
-    ///
-    /// # Errors
-    /// The disk refuses.
-    pub fn write(&self, folder: &Path) -> Result<(), CheckpointError> {
-        let path = CheckpointFolder::manifest(folder);
-        let write = || -> std::io::Result<()> {
-            let mut text = serde_json::to_string_pretty(self)?;
-            text.push_str(&format!("\ncrc32 {:08x}\n", crc32fast::hash(text.as_bytes())));
-            let mut file = File::create(&path)?;
-            file.write_all(text.as_bytes())?;
-            file.sync_all()
-        };
-        write().map_err(CheckpointError::write(&path))
-    }
-
-    /// Its bytes in a folder; they are checked by [`Manifest::parse`].
-    ///
-    /// # Errors
-    /// It cannot be read, or is far too large.
-    pub fn bytes(folder: &Path) -> Result<Vec<u8>, CheckpointError> {
-        let path = CheckpointFolder::manifest(folder);
-        let mut bytes = Vec::new();
-        let file = File::open(&path).map_err(CheckpointError::read(&path))?;
-        file.take(LARGEST + 1).read_to_end(&mut bytes).map_err(CheckpointError::read(&path))?;
-        if bytes.len() as u64 > LARGEST {
-            return Err(CheckpointError::damaged(&path, format!("at most {LARGEST} bytes"), "more"));
-        }
-        Ok(bytes)
-    }
-
     /// From its bytes, which are those of a file in `folder`.
     ///
     /// # Errors
-    /// Not what [`Manifest::write`] writes.
+    /// Not the manifest of a checkpoint of the ADMM.
     pub fn parse(folder: &Path, bytes: &[u8]) -> Result<Self, CheckpointError> {
-        let path = CheckpointFolder::manifest(folder);
-        let wrong = |expected: String, found: String| CheckpointError::damaged(&path, expected, found);
-        let text = std::str::from_utf8(bytes)
-            .map_err(|error| wrong("text".into(), format!("other bytes at {}", error.valid_up_to())))?;
-        let ending = text.strip_suffix('\n').and_then(|text| text.rsplit_once("\ncrc32 "));
-        let Some((content, written)) = ending else {
-            return Err(wrong("a last line with the checksum".into(), "none: the file is cut off".into()));
-        };
-        let found = format!("{:08x}", crc32fast::hash(content.as_bytes()));
-        if found != written {
-            return Err(wrong(format!("checksum {written}"), found));
-        }
-        // Format and version first: another version has other fields.
-        #[derive(Deserialize)]
-        struct Identity {
-            format: String,
-            version: u32,
-        }
-        let unreadable =
-            |error: serde_json::Error| wrong("the manifest of a checkpoint".into(), error.to_string());
-        let Identity { format, version } = serde_json::from_str(content).map_err(unreadable)?;
-        if (format.clone(), version) != Self::identity() {
-            let expected = format!("{FORMAT} version {RUN_STATE_VERSION}, which this program writes");
-            return Err(wrong(expected, format!("{format} version {version}")));
-        }
-        serde_json::from_str(content).map_err(unreadable)
+        sealed::parse(folder, bytes, FORMAT)
     }
 
-    /// Holds its numbers to each other and to the stages of the run: layers of each, and iterations.
+    /// Holds its numbers to each other and to the stages of the run: layers of each, iterations, and blocks of training
+    /// nodes.
     ///
     /// # Errors
     /// What does not fit.
-    pub fn check(&self, folder: &Path, stages: &[usize], iterations: usize) -> Result<(), CheckpointError> {
+    pub fn check(
+        &self,
+        folder: &Path,
+        stages: &[usize],
+        iterations: usize,
+        blocks: usize,
+    ) -> Result<(), CheckpointError> {
         let path = CheckpointFolder::manifest(folder);
         let hold = |what: &str, is: bool, found: String| match is {
             true => Ok(()),
@@ -290,16 +202,30 @@ impl Manifest {
                 && exponents.iter().all(|&exponent| PowerRange::of_exponent(exponent).is_some());
             hold("a range for each boundary", fit, format!("{} of them", exponents.len()))?;
         }
-        let (expected, found) = (reduction::len(layers), self.sums.len());
+        let shards = self.shards;
+        let sound = shards.is_power_of_two() && shards <= blocks && self.parts.len() >= shards;
+        hold("a number of shards", sound, shards.to_string())?;
+        let (expected, found) = (self.slots(layers).count(), self.sums.len());
         hold("the sums of all layers", found == expected, format!("{found} numbers, not {expected}"))?;
-        let mut next = (0, 1);
-        for part in &self.parts {
-            let follows =
-                part.rank >= next.0 && part.rank < layers && part.first == next.1 && part.last >= part.first;
-            hold("files that follow on each other", follows && part.last <= layers, format!("{part:?}"))?;
-            next = (part.rank + 1, part.last + 1);
+        for shard in 0..shards {
+            let mut next = (0, 1);
+            for part in self.parts.iter().filter(|part| part.shard == shard) {
+                let follows = part.rank >= next.0
+                    && part.rank < layers * shards
+                    && part.first == next.1
+                    && part.last >= part.first;
+                hold("files that follow on each other", follows && part.last <= layers, format!("{part:?}"))?;
+                next = (part.rank + 1, part.last + 1);
+            }
+            hold("files for all layers", next.1 == layers + 1, format!("layers up to {}", next.1 - 1))?;
         }
-        hold("files for all layers", next.1 == layers + 1, format!("layers up to {}", next.1 - 1))
+        let stray = self.parts.iter().find(|part| part.shard >= shards);
+        hold("files of these shards", stray.is_none(), format!("{stray:?}"))
+    }
+
+    /// Where everything is in the sums.
+    pub fn slots(&self, layers: usize) -> Slots {
+        Slots { layers, shards: self.shards }
     }
 
     /// Ranges of p or q, by boundary.

@@ -12,7 +12,11 @@ mod part;
 mod part_read;
 mod restore;
 mod save;
+mod sealed;
+mod steps;
 
 pub use error::CheckpointError;
-pub(super) use folder::{CheckpointFolder, remove_all, remove_leftovers};
+pub(super) use folder::{CheckpointFolder, any_left, remove_all, remove_leftovers};
 pub(crate) use inspect::{go_through, whole_parts};
+pub(super) use sealed::Exact;
+pub(super) use steps::{StepManifest, Vectors};

@@ -1,4 +1,4 @@
-//! One rank's file of a checkpoint: its layers, each with the boundary above it.
+//! One rank's file of a checkpoint: its layers, each with the boundary above it, for the nodes of its shard.
 //!
 //! | path | content |
 //! |---|---|
@@ -18,13 +18,13 @@ use hdf5::{Group, H5Type};
 use ndarray::{Array1, Array2, s};
 
 use super::CheckpointError;
-use super::manifest::PartEntry;
+use super::sealed::PartEntry;
 use crate::admm::iteration::RankState;
 use crate::admm::{Layer, Weights};
 use crate::linalg::Real;
 use crate::parallel::exchange::ExchangeState;
 use crate::quantize::{CodecState, Spacing};
-use crate::storage::write_fixed_text;
+use crate::storage::{open_regular, write_fixed_text};
 use crate::train::evaluate::Snapshot;
 
 /// Value of the root attribute `format`.
@@ -45,26 +45,18 @@ pub struct Part<'a, T> {
 }
 
 impl<T: Real> Part<'_, T> {
-    /// Writes the file and puts it on disk.
+    /// Writes the file of this rank and shard and puts it on disk.
     ///
     /// # Errors
     /// The disk refuses.
-    pub fn write(&self, path: &Path, rank: usize) -> Result<PartEntry, CheckpointError> {
-        // Where the file cannot be made, the operating system says why better than libhdf5.
-        let file = File::create(path).map_err(CheckpointError::write(path))?;
-        self.write_hdf5(path).map_err(CheckpointError::hdf5(path))?;
-        file.sync_all().map_err(CheckpointError::write(path))?;
-        let (bytes, crc32) = checksum(path).map_err(CheckpointError::write(path))?;
+    pub fn write(&self, path: &Path, [rank, shard]: [usize; 2]) -> Result<PartEntry, CheckpointError> {
+        let (bytes, crc32) = write_file::<T>(path, |file| self.write_hdf5(file))?;
         let index = |layer: Option<&Layer<T>>| layer.map_or(0, |layer| layer.index);
         let layers = &self.network.layers;
-        Ok(PartEntry { rank, first: index(layers.first()), last: index(layers.last()), bytes, crc32 })
+        Ok(PartEntry { rank, shard, first: index(layers.first()), last: index(layers.last()), bytes, crc32 })
     }
 
-    fn write_hdf5(&self, path: &Path) -> hdf5::Result<()> {
-        let file = hdf5::File::create(path)?;
-        write_fixed_text(&file, "format", FORMAT)?;
-        write_number(&file, "format_version", FORMAT_VERSION)?;
-        write_fixed_text(&file, "precision", T::NAME)?;
+    fn write_hdf5(&self, file: &hdf5::File) -> hdf5::Result<()> {
         let layers = file.create_group("layers")?;
         for (i, layer) in self.network.layers.iter().enumerate() {
             let group = layers.create_group(&layer.index.to_string())?;
@@ -90,9 +82,32 @@ impl<T: Real> Part<'_, T> {
                 write_codec(&group, "codec_q", &self.exchange.sent_q, width)?;
             }
         }
+        Ok(())
+    }
+}
+
+/// Makes a file of a checkpoint with what `fill` puts into it, and puts it on disk; its length and CRC-32.
+///
+/// # Errors
+/// The disk refuses.
+pub fn write_file<T: Real>(
+    path: &Path,
+    fill: impl FnOnce(&hdf5::File) -> hdf5::Result<()>,
+) -> Result<(u64, u32), CheckpointError> {
+    // Where the file cannot be made, the operating system says why better than libhdf5.
+    let made = File::create(path).map_err(CheckpointError::write(path))?;
+    let write = || {
+        let file = hdf5::File::create(path)?;
+        write_fixed_text(&file, "format", FORMAT)?;
+        write_number(&file, "format_version", FORMAT_VERSION)?;
+        write_fixed_text(&file, "precision", T::NAME)?;
+        fill(&file)?;
         file.flush()?;
         file.close()
-    }
+    };
+    write().map_err(CheckpointError::hdf5(path))?;
+    made.sync_all().map_err(CheckpointError::write(path))?;
+    checksum(path).map_err(CheckpointError::write(path))
 }
 
 impl<T: Real> Snapshot<T> {
@@ -151,7 +166,7 @@ fn write_codec(group: &Group, name: &str, states: &[CodecState], width: usize) -
 
 /// Length and CRC-32 of a file.
 pub fn checksum(path: &Path) -> std::io::Result<(u64, u32)> {
-    let mut file = File::open(path)?;
+    let mut file = open_regular(path)?;
     let (mut hasher, mut buffer, mut bytes) = (crc32fast::Hasher::new(), vec![0u8; 1 << 20], 0);
     loop {
         match file.read(&mut buffer) {

@@ -8,8 +8,8 @@ use ndarray::{Array1, Array2};
 use num_traits::Zero;
 
 use super::CheckpointError;
-use super::manifest::PartEntry;
 use super::part::{FORMAT, FORMAT_VERSION, checksum};
+use super::sealed::PartEntry;
 use crate::admm::{BoundaryBlock, LayerBlock};
 use crate::linalg::{NodeBlocks, Real};
 use crate::parallel::plan::StageShape;
@@ -54,6 +54,25 @@ pub struct PartFile<'a> {
     first: (usize, usize),
 }
 
+/// Opens a file after holding it to its length and checksum, and to the precision of the run.
+///
+/// # Errors
+/// It cannot be read, or is damaged.
+pub fn open_file<T: Real>(path: &Path, entry: &PartEntry) -> Result<Hdf5Source, CheckpointError> {
+    let (bytes, crc32) = checksum(path).map_err(CheckpointError::read(path))?;
+    if (bytes, crc32) != (entry.bytes, entry.crc32) {
+        let text = |bytes: u64, crc32: u32| format!("{bytes} bytes with checksum {crc32:08x}");
+        return Err(CheckpointError::damaged(path, text(entry.bytes, entry.crc32), text(bytes, crc32)));
+    }
+    let source = Hdf5Source::open(path, ADVICE)?.without_variable_length();
+    source.check_format(FORMAT, FORMAT_VERSION, ADVICE)?;
+    let precision = source.text(source.root(), "/", "precision")?;
+    if precision != T::NAME {
+        return Err(CheckpointError::damaged(path, format!("precision {}", T::NAME), precision));
+    }
+    Ok(source)
+}
+
 impl<'a> PartFile<'a> {
     /// Opens a file after holding it to its length and checksum.
     ///
@@ -66,17 +85,7 @@ impl<'a> PartFile<'a> {
         blocks: &'a NodeBlocks,
         first: (usize, usize),
     ) -> Result<Self, CheckpointError> {
-        let (bytes, crc32) = checksum(path).map_err(CheckpointError::read(path))?;
-        if (bytes, crc32) != (entry.bytes, entry.crc32) {
-            let text = |bytes: u64, crc32: u32| format!("{bytes} bytes with checksum {crc32:08x}");
-            return Err(CheckpointError::damaged(path, text(entry.bytes, entry.crc32), text(bytes, crc32)));
-        }
-        let source = Hdf5Source::open(path, ADVICE)?.without_variable_length();
-        source.check_format(FORMAT, FORMAT_VERSION, ADVICE)?;
-        let precision = source.text(source.root(), "/", "precision")?;
-        if precision != T::NAME {
-            return Err(CheckpointError::damaged(path, format!("precision {}", T::NAME), precision));
-        }
+        let source = open_file::<T>(path, entry)?;
         let layers = source.group(source.root(), "", "layers")?;
         Ok(Self { source, layers, shape, blocks, first })
     }

@@ -7,20 +7,19 @@ use super::folder::CheckpointFolder;
 use super::manifest::Manifest;
 use super::part::weight_shape;
 use super::part_read::{KeptBoundary, KeptLayer, PartFile};
+use super::sealed::{self, PartEntry};
 use crate::admm::deepen::LayerWeights;
 use crate::admm::iteration::RankState;
 use crate::admm::{Penalties, Weights};
 use crate::linalg::Real;
 use crate::parallel::exchange::ExchangeState;
-use crate::parallel::plan::{ONE_SHARD, Plan, StageShape, plan};
+use crate::parallel::plan::{Plan, StageShape};
 use crate::parallel::{Awaited, Completed, JointFailure, Operation, Pending, agree, broadcast};
-use crate::settings::differences;
 use crate::train::best::{BestTracker, Evaluation};
 use crate::train::driver::Run;
 use crate::train::error::{SetUpError, TrainError};
 use crate::train::evaluate::Snapshot;
 use crate::train::output::HistoryRow;
-use crate::train::reduction::take_apart;
 use crate::train::schedule::Schedule;
 use crate::train::state::{PendingRow, RunState};
 
@@ -32,8 +31,8 @@ struct Kept<T> {
 }
 
 impl<T: Real> Run<'_, T> {
-    /// Goes on from the newest checkpoint that is whole on every rank; `None` where there is none at all. `first` is
-    /// layer 1 as it was built, on rank 0, and is used up where there is one.
+    /// Goes on from the newest checkpoint that is whole on every rank; `None` where there is none at all. `first` takes
+    /// layer 1 as it is built for the shards of the checkpoint, and is empty again where there is one.
     ///
     /// # Errors
     /// There are checkpoints but none is whole, or they belong to another run.
@@ -48,6 +47,7 @@ impl<T: Real> Run<'_, T> {
         let iterations = all.iter().flat_map(|checkpoint| checkpoint.iteration().to_le_bytes()).collect();
         let iterations = broadcast(self.communicator, self.policy, "checkpoints there are", 0, iterations)?;
         let iterations = iterations.as_chunks::<8>().0;
+        let mut built_for = None;
         for iteration in iterations {
             let place = CheckpointFolder::new(&output, u64::from_le_bytes(*iteration));
             let folder = place.path();
@@ -60,7 +60,22 @@ impl<T: Real> Run<'_, T> {
             }
             let manifest = self.joint("manifest as read", Manifest::parse(&folder, &manifest))?;
             let shape = self.shape(self.settings.stages[manifest.stage - 1]);
-            let plan = plan(&shape, self.communicator.size(), ONE_SHARD);
+            let (shards, ranks) = (manifest.shards, self.communicator.size());
+            let enough = match ranks >= shards {
+                true => Ok(()),
+                false => Err(CheckpointError::TooFewRanks { path: folder.clone(), shards, ranks }),
+            };
+            self.joint("ranks for the shards", enough)?;
+            // A stage ends in the shards that it has begun with, and none after it has more.
+            for (number, of_stage) in self.shards.iter_mut().enumerate() {
+                *of_stage = if number + 1 == manifest.stage { shards } else { (*of_stage).min(shards) };
+            }
+            let plan = self.plan(&shape, shards);
+            self.join_group(&plan);
+            if built_for != Some(shards) {
+                *first = self.first_layer(shards)?;
+                built_for = Some(shards);
+            }
             let kept = self.read_parts(&folder, &manifest, &plan, &shape, first.as_ref());
             match agree(self.communicator, self.policy, "parts", kept, |e| (e.exit_code(), e.to_string())) {
                 Ok(kept) => {
@@ -91,21 +106,11 @@ impl<T: Real> Run<'_, T> {
     fn usable_manifest(&self, place: &CheckpointFolder) -> Result<Vec<u8>, CheckpointError> {
         let path = place.path();
         let read = || {
-            let bytes = Manifest::bytes(&path)?;
+            let bytes = sealed::bytes(&path)?;
             let manifest = Manifest::parse(&path, &bytes)?;
-            let here = format!("{} with checksum {}", self.problem.name, self.problem.checksum);
-            if manifest.dataset_checksum != self.problem.checksum {
-                let there = format!("{} with checksum {}", manifest.dataset, manifest.dataset_checksum);
-                return Err(CheckpointError::OtherData { path: path.clone(), there, here });
-            }
-            let changed = differences(&self.settings.deciding(&self.problem.split), &manifest.settings);
-            if !changed.is_empty() {
-                return Err(CheckpointError::OtherSettings {
-                    path: path.clone(),
-                    changed: changed.join(", "),
-                });
-            }
-            manifest.check(&path, &self.settings.stages, self.settings.iterations)?;
+            let origin = [&manifest.dataset, &manifest.dataset_checksum, &manifest.settings];
+            sealed::belongs(&path, origin.map(String::as_str), self.problem, self.settings)?;
+            manifest.check(&path, &self.settings.stages, self.settings.iterations, self.blocks.count())?;
             if manifest.iteration != place.iteration() {
                 let expected = format!("iteration {}", place.iteration());
                 return Err(CheckpointError::damaged(&path, expected, manifest.iteration));
@@ -137,10 +142,13 @@ impl<T: Real> Run<'_, T> {
         let first_shape = first.map_or((0, 0), |layer| weight_shape(&layer.weights));
         let lowest = (run.start() - 1).max(1);
         let sums: Vec<f64> = manifest.sums.iter().map(|sum| sum.0).collect();
-        let is_evaluated = take_apart(shape.layers, &sums).scores.is_some();
-        for entry in manifest.parts.iter().filter(|part| part.last >= lowest && part.first <= *run.end()) {
+        let is_evaluated = manifest.slots(shape.layers).take_apart(&sums).scores.is_some();
+        let (shard, (_, blocks)) = (self.group.shard(), self.own_blocks(&self.blocks));
+        let holds =
+            |part: &&PartEntry| part.shard == shard && part.last >= lowest && part.first <= *run.end();
+        for entry in manifest.parts.iter().filter(holds) {
             let path = CheckpointFolder::part(folder, entry.rank);
-            let file = PartFile::open::<T>(&path, entry, shape, &self.blocks, first_shape)?;
+            let file = PartFile::open::<T>(&path, entry, shape, &blocks, first_shape)?;
             for l in entry.first.max(lowest)..=entry.last.min(*run.end()) {
                 if run.contains(&l) {
                     kept.layers.push(file.layer(l)?);
@@ -185,7 +193,7 @@ impl<T: Real> Run<'_, T> {
         mut first: Option<LayerWeights<T>>,
     ) -> RunState<T> {
         let sums: Vec<f64> = manifest.sums.iter().map(|sum| sum.0).collect();
-        let reduced = take_apart(shape.layers, &sums);
+        let reduced = manifest.slots(shape.layers).take_apart(&sums);
         let (mut best, mut candidate, mut held, mut variables) =
             (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for layer in kept.layers {

@@ -3,13 +3,15 @@
 use serde::{Deserialize, Serialize};
 
 use super::folder::CheckpointFolder;
-use super::manifest::{Exact, Manifest, PartEntry};
+use super::manifest::Manifest;
 use super::part::Part;
+use super::sealed::{self, Exact, PartEntry};
 use crate::linalg::Real;
 use crate::parallel::{Completed, Pending, agree, gather_to_root, wait_sum};
+use crate::timing::Phase;
 use crate::train::driver::Run;
 use crate::train::error::{SetUpError, TrainError};
-use crate::train::reduction::{take_apart, without_requests};
+use crate::train::reduction::without_requests;
 use crate::train::state::RunState;
 
 /// What each rank tells rank 0 of its part.
@@ -31,6 +33,7 @@ impl<T: Real> Run<'_, T> {
         state: &mut RunState<T>,
         layers: usize,
     ) -> Result<(), TrainError> {
+        let _checkpoint = self.policy.clock().enter(Phase::Checkpoint);
         self.receive_last_q(state)?;
         self.exchange.finish_sends()?;
         let Some(row) = &mut state.pending else { return Ok(()) };
@@ -68,7 +71,7 @@ impl<T: Real> Run<'_, T> {
             SetUpError::describe,
         )?;
 
-        let is_evaluated = take_apart(layers, &sums).scores.is_some();
+        let is_evaluated = self.slots_of(layers).take_apart(&sums).scores.is_some();
         let part = Part {
             network: &state.network,
             best: state.best.best().map_or(&[], |(_, weights)| weights),
@@ -78,7 +81,10 @@ impl<T: Real> Run<'_, T> {
         let rank = communicator.rank();
         let written = match state.network.layers.is_empty() {
             true => Ok(None),
-            false => part.write(&CheckpointFolder::part(&place.partial(), rank), rank).map(Some),
+            false => {
+                let path = CheckpointFolder::part(&place.partial(), rank);
+                part.write(&path, [rank, self.group.shard()]).map(Some)
+            }
         };
         let written = written.map_err(SetUpError::from);
         let part = agree(communicator, policy, "checkpoint", written, SetUpError::describe)?;
@@ -118,6 +124,7 @@ impl<T: Real> Run<'_, T> {
             self.settings.deciding(&self.problem.split),
             (self.problem.name.clone(), self.problem.checksum.clone()),
             [state.stage, state.stage_iteration],
+            self.stage_shards,
             state.iteration,
             penalties,
             state.schedule.progress(),
@@ -134,7 +141,7 @@ impl<T: Real> Run<'_, T> {
         if let Some(folder) = &self.folder {
             folder.sync_history()?;
         }
-        manifest.write(&place.partial())?;
+        sealed::write(&place.partial(), &manifest)?;
         Ok(place.commit()?)
     }
 }

@@ -1,0 +1,211 @@
+//! `--operators auto`: a short run of a shallow network for each candidate, and the best by validation accuracy.
+
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use super::best::Evaluation;
+use super::driver::Run;
+use super::error::{SetUpError, TrainError};
+use super::evaluate::EvaluatedNodes;
+use super::problem::Problem;
+use super::screen::Screen;
+use crate::graph::{FeatureNorm, Operators};
+use crate::linalg::{Real, Workers};
+use crate::parallel::redistribute::{Holding, redistribute};
+use crate::parallel::{Communicator, WaitPolicy, agree};
+use crate::settings::{Method, RawSettings, Settings};
+
+/// What is tried, in this order: hops as they are, which graphs of large and dense features want, and averages over
+/// growing neighbourhoods of row-normalised features, which citation graphs want.
+pub const CANDIDATES: [(&str, FeatureNorm); 5] = [
+    ("0,1,2,3", FeatureNorm::None),
+    ("2", FeatureNorm::None),
+    ("1,2", FeatureNorm::None),
+    ("ppr:0.1:10", FeatureNorm::Row),
+    ("ppr:0.1:10", FeatureNorm::None),
+];
+/// Layers of the network that tries a candidate.
+const LAYERS: usize = 2;
+/// Iterations that it is trained for.
+const ITERATIONS: usize = 40;
+
+/// What a run says of its operators, in `summary.json`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct OperatorSummary {
+    /// Ψ.
+    pub used: String,
+    /// Scaling of the raw features.
+    pub feature_norm: FeatureNorm,
+    /// What was tried before with `--operators auto`, in order; empty where the operators were given.
+    pub tried: Vec<Trial>,
+}
+
+/// What the short run of a candidate came to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Trial {
+    /// Ψ.
+    pub operators: String,
+    /// Scaling of the raw features.
+    pub feature_norm: FeatureNorm,
+    /// Best validation accuracy; `None` where no iteration gave finite numbers.
+    pub val: Option<f64>,
+    /// Validation loss a node at that iteration.
+    pub val_loss: Option<f64>,
+}
+
+impl OperatorSummary {
+    /// Of a run with these settings, and what was tried before.
+    pub(super) fn of(settings: &Settings, tried: Vec<Trial>) -> Self {
+        Self { used: settings.operators.to_string(), feature_norm: settings.feature_norm, tried }
+    }
+}
+
+/// A run whose operators are still to be chosen.
+#[derive(Clone, Copy)]
+pub(super) struct Search<'a> {
+    pub settings: &'a Settings,
+    pub communicator: &'a dyn Communicator,
+    pub policy: &'a WaitPolicy,
+    pub problem: &'a Problem,
+}
+
+impl Search<'_> {
+    /// The settings with the best of [`CANDIDATES`], and what all of them came to; every rank calls this and gets the same.
+    ///
+    /// Each trains two layers for 40 iterations from the seed 0, without quantization, by the ADMM whatever trains the
+    /// network in the end. The highest validation accuracy wins, ties by the lowest validation loss, then the earliest.
+    /// Test nodes are evaluated with the others, as in every run, but nothing looks at them.
+    ///
+    /// # Errors
+    /// No validation node of known class, features that cannot be used, a lost rank.
+    pub fn choose<T: Real>(self, screen: &mut Screen) -> Result<(Settings, Vec<Trial>), TrainError> {
+        let Search { settings, problem, .. } = self;
+        let [_, val, _] = EvaluatedNodes::new(problem.sizes(), &problem.labels).known();
+        self.agree(match val {
+            0 => Err(SetUpError::NothingToChooseBy { split: problem.split.clone() }),
+            _ => Ok(()),
+        })?;
+        screen.search(CANDIDATES.len());
+        let mut tried = Vec::new();
+        let mut best: Option<(Evaluation, Settings)> = None;
+        for (text, norm) in CANDIDATES {
+            let operators = self.agree(text.parse::<Operators>().map_err(SetUpError::from))?;
+            let with = Settings { auto_operators: false, operators, feature_norm: norm, ..settings.clone() };
+            let evaluation = self.train_shallow::<T>(&with)?;
+            let share = |of: fn(&Evaluation) -> f64| evaluation.as_ref().map(|best| of(best) / val as f64);
+            let trial = Trial {
+                operators: text.to_owned(),
+                feature_norm: norm,
+                val: share(|best| best.scores.correct[1]),
+                val_loss: share(|best| best.scores.loss[1]),
+            };
+            screen.trial(&trial);
+            tried.push(trial);
+            if let Some(evaluation) = evaluation
+                && best.as_ref().is_none_or(|(best, _)| evaluation.beats(best))
+            {
+                best = Some((evaluation, with));
+            }
+        }
+        let best = self.agree(best.map(|(_, settings)| settings).ok_or(SetUpError::NoCandidate))?;
+        screen.chosen(&best);
+        Ok((best, tried))
+    }
+
+    fn agree<A>(self, own: Result<A, SetUpError>) -> Result<A, TrainError> {
+        Ok(agree(self.communicator, self.policy, "choice of operators", own, SetUpError::describe)?)
+    }
+
+    /// The best evaluation of a short run with these operators; it leaves no files.
+    fn train_shallow<T: Real>(self, with: &Settings) -> Result<Option<Evaluation>, TrainError> {
+        let Search { communicator, policy, problem, .. } = self;
+        let settings = self.agree(shallow(with))?;
+        let workers = Workers::new(settings.threads)
+            .map_err(|source| SetUpError::Threads { threads: settings.threads, source });
+        let workers = self.agree(workers)?;
+        let (screen, start) = (Screen::silent(), Instant::now());
+        let mut run = Run::<T>::new(&settings, communicator, policy, problem, workers, screen, start);
+        let shape = run.shape(LAYERS);
+        // Two layers for a moment: up to two ranks work, whatever the run itself will share.
+        let shards = 1;
+        run.shards = vec![shards];
+        let held = run.first_layer(shards)?.into_iter().collect();
+        let plan = run.plan(&shape, shards);
+        let new = Holding { plan: &plan, stage: &shape };
+        let held = redistribute(communicator, policy, held, None, new, settings.seed)?;
+        let (_, state) = run.stage(1, held, &plan, &shape, None)?;
+        Ok(state.best.best().map(|(evaluation, _)| *evaluation))
+    }
+}
+
+/// Settings of a short run. With the ADMM the user's own regularisation counts; stopping, checkpoints, quantization and
+/// wire are those of no run.
+fn shallow(with: &Settings) -> Result<Settings, SetUpError> {
+    let defaults = RawSettings {
+        data: Some(with.data.clone()),
+        output: Some(with.output.clone()),
+        layers: Some(LAYERS),
+        iterations: Some(ITERATIONS),
+        neurons: Some(with.neurons),
+        threads: Some(with.threads),
+        block_nodes: with.block_nodes,
+        comm_timeout: Some(with.comm_timeout),
+        precision: Some(with.precision),
+        ..RawSettings::default()
+    };
+    let defaults =
+        Settings { operators: with.operators.clone(), feature_norm: with.feature_norm, ..defaults.check()? };
+    Ok(match with.method {
+        Method::Admm => Settings {
+            mu: with.mu,
+            mu_hidden: with.mu_hidden,
+            proximal: with.proximal,
+            dropout: with.dropout,
+            subproblem: with.subproblem,
+            ..defaults
+        },
+        _ => defaults,
+    })
+}
+
+impl Screen {
+    fn search(&mut self, candidates: usize) {
+        self.line(format_args!(
+            "  operators auto: {candidates} candidates, {LAYERS} layers and {ITERATIONS} iterations each, by validation \
+             accuracy"
+        ));
+    }
+
+    fn trial(&mut self, trial: &Trial) {
+        let number = |x: Option<f64>| x.map_or("-".to_owned(), |x| format!("{x:.4}"));
+        self.line(format_args!(
+            "            {:<12} features {:<6} validation {}, loss {}",
+            trial.operators,
+            trial.feature_norm.name(),
+            number(trial.val),
+            number(trial.val_loss)
+        ));
+    }
+
+    fn chosen(&mut self, settings: &Settings) {
+        self.line(format_args!(
+            "  chosen    operators {}, features {}: the best of these",
+            settings.operators,
+            settings.feature_norm.name()
+        ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn every_candidate_can_be_used() {
+        for (text, _) in CANDIDATES {
+            assert_eq!(text.parse::<Operators>().unwrap().to_string(), text);
+        }
+    }
+}
