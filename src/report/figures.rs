@@ -11,9 +11,18 @@ use super::{PlotError, ReportError};
 use crate::settings::Quantize;
 use crate::train::MeanAndDeviation;
 
-/// Settings that change neither what a run computes an iteration nor what it sends.
-const ASIDE: [&str; 8] =
-    ["data", "output", "seed", "runs", "comm-timeout", "checkpoint-every", "max-time", "iterations"];
+/// Settings that change nothing of what all ranks together compute in an iteration.
+const ASIDE: [&str; 9] = [
+    "data",
+    "output",
+    "seed",
+    "runs",
+    "shards",
+    "comm-timeout",
+    "checkpoint-every",
+    "max-time",
+    "iterations",
+];
 /// Phases that are drawn, the longest.
 const MOST_PHASES: usize = 20;
 /// Runs whose phases are drawn side by side.
@@ -311,7 +320,9 @@ fn traffic(runs: &[RunFolder]) -> Option<Drawing> {
                 && summary.status != "interrupted"
         });
         if sent {
-            let key = format!("{} {}", ranks(run), key(run));
+            let setting = |key: &str| run.settings.get(key).map_or("", String::as_str);
+            let sizes = [setting("shards"), setting("iterations")];
+            let key = format!("{} {sizes:?} {}", ranks(run), key(run));
             match groups.iter_mut().find(|group| group.0 == key) {
                 Some(group) => group.1.push(run),
                 None => groups.push((key, vec![run])),
