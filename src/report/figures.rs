@@ -11,9 +11,18 @@ use super::{PlotError, ReportError};
 use crate::settings::Quantize;
 use crate::train::MeanAndDeviation;
 
-/// Settings that change neither what a run computes an iteration nor what it sends.
-const ASIDE: [&str; 8] =
-    ["data", "output", "seed", "runs", "comm-timeout", "checkpoint-every", "max-time", "iterations"];
+/// Settings that change nothing of what all ranks together compute in an iteration.
+const ASIDE: [&str; 9] = [
+    "data",
+    "output",
+    "seed",
+    "runs",
+    "shards",
+    "comm-timeout",
+    "checkpoint-every",
+    "max-time",
+    "iterations",
+];
 /// Phases that are drawn, the longest.
 const MOST_PHASES: usize = 20;
 /// Runs whose phases are drawn side by side.
@@ -311,7 +320,9 @@ fn traffic(runs: &[RunFolder]) -> Option<Drawing> {
                 && summary.status != "interrupted"
         });
         if sent {
-            let key = format!("{} {}", ranks(run), key(run));
+            let setting = |key: &str| run.settings.get(key).map_or("", String::as_str);
+            let sizes = [setting("shards"), setting("iterations")];
+            let key = format!("{} {sizes:?} {}", ranks(run), key(run));
             match groups.iter_mut().find(|group| group.0 == key) {
                 Some(group) => group.1.push(run),
                 None => groups.push((key, vec![run])),
@@ -321,13 +332,18 @@ fn traffic(runs: &[RunFolder]) -> Option<Drawing> {
     if groups.len() < 2 {
         return None;
     }
+    let several_counts = groups.iter().any(|(_, runs)| ranks(runs[0]) != ranks(groups[0].1[0]));
     let mut series: Vec<Series> = Vec::new();
     for (_, runs) in &groups {
         let summaries = || runs.iter().filter_map(|run| run.summary.as_ref());
         let bytes = MeanAndDeviation::of(summaries().map(|summary| Some(summary.bytes.p + summary.bytes.q)));
         let test = MeanAndDeviation::of(summaries().map(|summary| summary.best.test));
         let (Some(x), Some(y)) = (bytes.mean, test.mean) else { continue };
-        let (name, colour, filled, label) = way(runs[0]);
+        let (name, colour, filled, mut label) = way(runs[0]);
+        if several_counts {
+            // Bytes grow with the boundaries between ranks.
+            label = format!("{label}, {} ranks", ranks(runs[0]));
+        }
         let point = Point { x, y, deviation: test.std.unwrap_or(0.0), label };
         match series.iter_mut().find(|series| series.name == name) {
             Some(series) => series.points.push(point),

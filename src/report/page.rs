@@ -142,7 +142,19 @@ fn results(runs: &[RunFolder]) -> String {
     table
 }
 
-/// Settings, those that differ first and marked.
+/// The value that most have; the first of several.
+fn most_frequent<'a>(values: &[&'a str]) -> &'a str {
+    let count = |value: &str| values.iter().filter(|other| **other == value).count();
+    let mut usual = values.first().copied().unwrap_or_default();
+    for &value in values {
+        if count(value) > count(usual) {
+            usual = value;
+        }
+    }
+    usual
+}
+
+/// Settings: first those that differ, marked where a run has another value than most.
 fn settings(runs: &[RunFolder]) -> String {
     let mut rows: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for (i, run) in runs.iter().enumerate() {
@@ -163,10 +175,12 @@ fn settings(runs: &[RunFolder]) -> String {
         }
         text.push_str("</tr>\n");
         for (key, values) in &different {
-            let _ = write!(text, "<tr class=\"differs\"><td>{}</td>", escape(key));
+            let _ = write!(text, "<tr><td>{}</td>", escape(key));
+            let usual = most_frequent(values);
             for value in values {
+                let class = if *value == usual { "" } else { " class=\"differs\"" };
                 let value = escape(value);
-                let _ = write!(text, "<td title=\"{value}\">{value}</td>");
+                let _ = write!(text, "<td{class} title=\"{value}\">{value}</td>");
             }
             text.push_str("</tr>\n");
         }

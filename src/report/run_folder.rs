@@ -148,7 +148,9 @@ pub(super) fn read_all(folders: &[PathBuf]) -> Result<Vec<RunFolder>, ReportErro
         let mut several = runs_in(folder);
         several.retain(|(_, path)| holds_run(path));
         several.sort();
-        match several.is_empty() || folder.join("history.csv").is_file() {
+        // Several runs leave no history of their own, or an empty one.
+        let has_rows = folder.join("history.csv").metadata().is_ok_and(|file| file.len() > 0);
+        match several.is_empty() || has_rows {
             true => paths.push(folder.clone()),
             false => paths.extend(several.into_iter().map(|(_, path)| path)),
         }

@@ -83,7 +83,7 @@ impl ScatterPlot {
         let mut text = String::new();
         {
             let root = SVGBackend::with_string(&mut text, SIZE).into_drawing_area();
-            self.draw(&root, x, y).map_err(|error| PlotError::Drawing(error.to_string()))?;
+            self.draw(&root, x, y, alone).map_err(|error| PlotError::Drawing(error.to_string()))?;
             root.present().map_err(|error| PlotError::Drawing(error.to_string()))?;
         }
         Ok(finish(text, &self.title, alone))
@@ -94,21 +94,22 @@ impl ScatterPlot {
         root: &DrawingArea<SVGBackend<'a>, Shift>,
         x: Range<f64>,
         y: Range<f64>,
+        alone: bool,
     ) -> Result<(), DrawingAreaErrorKind<<SVGBackend<'a> as DrawingBackend>::ErrorType>> {
         root.fill(&WHITE)?;
         let (chart_area, legend_area) = root.split_horizontally(CHART_WIDTH);
-        let mut chart = ChartBuilder::on(&chart_area)
-            .caption(&self.title, (FONT, 20))
-            .margin(16)
-            .x_label_area_size(54)
-            .y_label_area_size(72)
-            .build_cartesian_2d(x.log_scale(), y)?;
+        let mut builder = ChartBuilder::on(&chart_area);
+        builder.margin(16).x_label_area_size(58).y_label_area_size(80);
+        if alone {
+            builder.caption(&self.title, (FONT, 22));
+        }
+        let mut chart = builder.build_cartesian_2d(x.log_scale(), y)?;
         chart
             .configure_mesh()
             .x_desc(&self.x_label)
             .y_desc(&self.y_label)
-            .axis_desc_style((FONT, 16))
-            .label_style((FONT, 14))
+            .axis_desc_style((FONT, 18))
+            .label_style((FONT, 16))
             .light_line_style(WHITE)
             .x_label_formatter(&|x| power_of_ten(*x))
             .y_label_formatter(&|y| format!("{y:.3}"))
@@ -130,7 +131,7 @@ impl ScatterPlot {
                 EmptyElement::at((p.x, p.y))
                     + Circle::new((0, 0), 5, shape)
                     + Circle::new((0, 0), 5, colour.stroke_width(2))
-                    + Text::new(p.label.clone(), (8, -16), (FONT, 13).into_font().color(&colour))
+                    + Text::new(p.label.clone(), (8, -16), (FONT, 16).into_font().color(&colour))
             });
             chart.draw_series(markers)?;
         }
@@ -139,7 +140,7 @@ impl ScatterPlot {
             let y = 60 + 24 * i as i32;
             let line = colour.stroke_width(if series.filled { 2 } else { 1 });
             let shape = if series.filled { colour.filled() } else { WHITE.filled() };
-            let name = (FONT, 14).into_font().color(&BLACK);
+            let name = (FONT, 16).into_font().color(&BLACK);
             legend_area.draw(&PathElement::new([(0, y), (28, y)], line))?;
             legend_area.draw(&Circle::new((14, y), 5, shape))?;
             legend_area.draw(&Circle::new((14, y), 5, colour.stroke_width(2)))?;

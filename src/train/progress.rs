@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle, TermLike};
 
 use super::output::HistoryRow;
+use crate::parallel::plan::Shards;
 use crate::settings::Settings;
 
 /// Columns of a terminal whose width is not known.
@@ -16,7 +17,7 @@ const RATE: u8 = 5;
 /// What is left of a run.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
-    /// The work of one iteration of each stage, in layers: as many as the rank has that holds the most.
+    /// The work of one iteration of each stage, in layers with all their nodes: that of the rank that holds the most.
     work: Vec<f64>,
     /// Iterations of a stage.
     iterations: usize,
@@ -37,7 +38,7 @@ impl Progress {
 
     /// A run on so many ranks begins.
     pub fn begin(&mut self, settings: &Settings, ranks: usize) {
-        self.work = settings.stages.iter().map(|layers| layers.div_ceil(ranks) as f64).collect();
+        self.work = settings.stages.iter().map(|&layers| work(layers, ranks, settings.shards)).collect();
         if self.work.is_empty() {
             self.work.push(1.0);
         }
@@ -83,6 +84,15 @@ impl Progress {
         if let Some(shown) = self.bar.as_mut().and_then(|bar| bar.shown.take()) {
             shown.finish_and_clear();
         }
+    }
+}
+
+/// The layers of the rank that holds the most, each counted by the share of its nodes that the rank has. `auto` shares
+/// out nearly evenly.
+fn work(layers: usize, ranks: usize, shards: Shards) -> f64 {
+    match shards {
+        Shards::Auto => layers as f64 / ranks.max(1) as f64,
+        Shards::Of(shards) => layers.div_ceil((ranks / shards.max(1)).max(1)) as f64 / shards.max(1) as f64,
     }
 }
 
@@ -183,6 +193,14 @@ mod tests {
         assert_eq!(progress.observe(&row(2, 33.0), 2), Some(3.0 * 8.0));
         assert_eq!(progress.observe(&row(2, 57.0), 10), Some(0.0));
         assert_eq!(progress.observe(&row(0, 1.0), 1), None, "no stage has this number");
+    }
+
+    #[test]
+    fn work_is_that_of_the_fullest_rank() {
+        assert_eq!(work(10, 4, Shards::Of(1)), 3.0);
+        assert_eq!(work(2, 4, Shards::Of(1)), 1.0);
+        assert_eq!(work(10, 4, Shards::Of(2)), 2.5);
+        assert_eq!(work(2, 8, Shards::Auto), 0.25);
     }
 
     #[test]
