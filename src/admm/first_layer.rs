@@ -178,6 +178,8 @@ impl<T: Real> DualWeights<T> {
         };
         let lambda = penalty.decay(nu) + epsilon;
         if self.inverse.as_ref().is_none_or(|(of, _)| *of != key(lambda)) {
+            // The old one goes first: both together would be a large part of the rank's memory.
+            self.inverse = None;
             self.inverse = Some((key(lambda), self.ridge_inverse(nu, lambda, team.shards)?));
         }
         let Some((_, inverse)) = &self.inverse else { return Ok(()) };

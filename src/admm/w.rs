@@ -112,6 +112,8 @@ pub fn exact<T: Real>(
                 let (epsilon, lambda) = regulariser(gram, penalty, penalties.nu);
                 let key = (penalties.nu, lambda);
                 if inverse.as_ref().is_none_or(|(of, _)| *of != key) {
+                    // The old one goes first: it is as large as the Gram matrix.
+                    *inverse = None;
                     *inverse = Some((key, ridge_inverse(gram.clone(), penalties.nu, lambda)?));
                 }
                 if let Some((_, inverse)) = inverse {

@@ -11,7 +11,7 @@ use super::error::{SetUpError, TrainError};
 use super::evaluate::EvaluatedNodes;
 use super::feature_source::FeatureSource;
 use super::input::{self, EvaluatedInput, InputNodes};
-use super::memory::RunShape;
+use super::memory::{RunShape, stage_shape};
 use super::operator_search::{Search, Trial};
 use super::output::{OutputError, OutputFolder};
 use super::problem::Problem;
@@ -315,15 +315,8 @@ impl<'a, T: Real> Run<'a, T> {
     }
 
     pub(super) fn shape(&self, layers: usize) -> StageShape {
-        StageShape {
-            layers,
-            neurons: self.settings.neurons,
-            classes: self.problem.classes,
-            inputs: self.settings.operators.count() * self.problem.features,
-            nodes: self.blocks.nodes(),
-            evaluated: self.evaluated.blocks.nodes(),
-            evaluate_every: self.settings.evaluate_every,
-        }
+        let nodes = [self.blocks.nodes(), self.evaluated.blocks.nodes()];
+        stage_shape(self.settings, layers, [self.problem.features, self.problem.classes], nodes)
     }
 
     /// The plan of a stage.

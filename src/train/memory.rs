@@ -70,15 +70,8 @@ impl RunShape {
 
     /// A stage with so many layers.
     pub fn stage(&self, settings: &Settings, layers: usize) -> StageShape {
-        StageShape {
-            layers,
-            neurons: settings.neurons,
-            classes: self.classes,
-            inputs: settings.operators.count() * self.features,
-            nodes: self.blocks.nodes(),
-            evaluated: self.evaluated.nodes(),
-            evaluate_every: settings.evaluate_every,
-        }
+        let nodes = [self.blocks.nodes(), self.evaluated.nodes()];
+        stage_shape(settings, layers, [self.features, self.classes], nodes)
     }
 
     /// The plan of stage `number`, from 0.
@@ -117,6 +110,24 @@ impl RunShape {
             stages.map(|number| estimate(self, settings, number, rank).peak).max().unwrap_or(0)
         };
         (0..self.ranks).map(of).collect()
+    }
+}
+
+/// The shape of a stage with so many layers, for d features, C classes, and so many training and evaluated nodes.
+pub fn stage_shape(
+    settings: &Settings,
+    layers: usize,
+    [features, classes]: [usize; 2],
+    [nodes, evaluated]: [usize; 2],
+) -> StageShape {
+    StageShape {
+        layers,
+        neurons: settings.neurons,
+        classes,
+        inputs: settings.operators.count() * features,
+        nodes,
+        evaluated,
+        evaluate_every: settings.evaluate_every,
     }
 }
 
@@ -175,9 +186,8 @@ impl Held {
             Form::First => {
                 self.input = size * (nodes + evaluated) * n0;
                 if exact {
-                    // The Gram matrix and its inverse; while the inverse is made, a copy more.
+                    // The Gram matrix and its inverse.
                     self.state += size * 2.0 * n0 * n0;
-                    self.passing = self.passing.max(size * n0 * n0);
                 }
             }
             Form::Dual => {
