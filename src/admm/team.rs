@@ -1,6 +1,10 @@
 //! What the updates of a rank work with.
 
+use ndarray::{Array2, ArrayView2};
+
 use super::Workspace;
+use super::workspace::BlockSums;
+use crate::linalg::elements::flat_mut;
 use crate::linalg::{NodeShards, OneShard, Real, ScalarSum, Workers};
 use crate::timing::{Phase, PhaseClock, PhaseGuard};
 
@@ -52,26 +56,33 @@ impl<'a, T: Real> Team<'a, T> {
         sums
     }
 
+    /// The same of sums that the blocks have gathered; the sums that are not asked for are left out.
+    pub fn sums_of<const K: usize>(&mut self, blocks: Vec<BlockSums>) -> [f64; K] {
+        let sums = self.sums(blocks.iter().map(|sums| std::array::from_fn(|k| sums[k])));
+        self.workspace.give_sums(blocks);
+        sums
+    }
+
     /// out ← Σ over the blocks of all shards of Aᵀ B; `blocks(i)` gives A (nodes × m) and B (nodes × n) of this shard's.
     pub fn sum_of_products<'b>(
         &mut self,
         count: usize,
-        blocks: impl Fn(usize) -> (&'b ndarray::Array2<T>, &'b ndarray::Array2<T>) + Sync,
-        out: &mut ndarray::Array2<T>,
+        blocks: impl Fn(usize) -> (ArrayView2<'b, T>, ArrayView2<'b, T>) + Sync,
+        out: &mut Array2<T>,
     ) {
         let trees = self.workspace.sum(out.dim());
         self.workers.sum_of_products(count, blocks, trees, out);
-        self.shards.sum_elements(crate::linalg::elements::flat_mut(out), &mut self.workspace.incoming);
+        self.shards.sum_elements(flat_mut(out), &mut self.workspace.incoming);
     }
 
     /// out ← Σ over the blocks of all shards of Aᵀ A; `blocks(i)` gives A (nodes × n) of this shard's.
     pub fn gram<'b>(
         &mut self,
         count: usize,
-        blocks: impl Fn(usize) -> &'b ndarray::Array2<T> + Sync,
-        out: &mut ndarray::Array2<T>,
+        blocks: impl Fn(usize) -> ArrayView2<'b, T> + Sync,
+        out: &mut Array2<T>,
     ) {
         self.workers.gram(count, blocks, self.workspace.gram(out.ncols()), out);
-        self.shards.sum_elements(crate::linalg::elements::flat_mut(out), &mut self.workspace.incoming);
+        self.shards.sum_elements(flat_mut(out), &mut self.workspace.incoming);
     }
 }
