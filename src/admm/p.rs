@@ -8,7 +8,7 @@ use ndarray::{Array1, Array2};
 
 use super::{Boundary, BoundaryBlock, Layer, LayerBlock, Penalties, Team, Weights};
 use crate::linalg::elements::{
-    flat, flat_mut, flat_vector, frobenius2, has_not_finite, rows, rows_mut, settle_all, step_along,
+    STRETCH, flat, flat_mut, flat_vector, frobenius2, has_not_finite, rows, rows_mut, settle_all, step_along,
     sum_squares, vectorised,
 };
 use crate::linalg::factor::FactorError;
@@ -202,7 +202,8 @@ pub(super) fn gradient<T: Real>(
         #[inline(always)]
         || {
             let mut norm2 = 0.0;
-            for (((g, p), q), u) in rows_mut(g).zip(rows(p)).zip(rows(q)).zip(rows(u)) {
+            let stretches = flat(p).chunks(STRETCH).zip(flat(q).chunks(STRETCH)).zip(flat(u).chunks(STRETCH));
+            for (g, ((p, q), u)) in flat_mut(g).chunks_mut(STRETCH).zip(stretches) {
                 for (((g, &p), &q), &u) in g.iter_mut().zip(p).zip(q).zip(u) {
                     *g = u + rho * (p - q) - nu * *g;
                 }

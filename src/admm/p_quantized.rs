@@ -57,7 +57,9 @@ pub fn gradient_step<T: Real>(
     let Penalties { rho, nu } = *penalties;
     let spectral = match norm {
         SpectralNorm::Exact => spectral::exact(w)?,
-        SpectralNorm::Power => SPECTRAL_MARGIN * spectral::power_iteration(w, &mut layer.spectral),
+        SpectralNorm::Power => {
+            SPECTRAL_MARGIN * spectral::power_iteration(w, &mut layer.spectral, team.workspace)
+        }
     };
     let mut step = PStep { tau: nu * spectral + rho, ..PStep::default() };
     let mut new_p = team.workspace.take_blocks(layer.block_nodes(), w.ncols());

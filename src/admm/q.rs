@@ -5,11 +5,8 @@ use ndarray::Array2;
 use super::workspace::BlockSums;
 use super::{BoundaryBlock, Penalties};
 use crate::linalg::Real;
-use crate::linalg::elements::{LaneSums, flat, flat_mut, larger, peak, vectorised};
+use crate::linalg::elements::{LaneSum, STRETCH, flat, flat_mut, larger, peak, vectorised};
 use crate::quantize::{LevelSet, Wire};
-
-/// Elements that stay in the nearest cache while all is done with them.
-const STRETCH: usize = 512;
 
 /// What an update of q and u leaves to be known.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -54,7 +51,7 @@ pub fn update<T: Real>(
     vectorised(
         #[inline(always)]
         || {
-            let (mut of_q, mut of_u) = (LaneSums::new(), LaneSums::new());
+            let [mut change2, mut coupling, mut inner, mut primal] = std::array::from_fn(|_| LaneSum::new());
             for ((q, u), (p, z)) in stretches.zip(fixed) {
                 let before = &mut before[..q.len()];
                 before.copy_from_slice(q);
@@ -70,14 +67,14 @@ pub fn update<T: Real>(
                 for ((u, &p), &q) in u.iter_mut().zip(p).zip(&*q) {
                     *u += rho * (p - q);
                 }
-                of_q.add([q, before, z], |q, before, z| {
-                    let (change, gap) = (q - before, q - z.max(T::zero()));
-                    [change * change, gap * gap]
-                });
-                of_u.add([p, q, u], |p, q, u| [u * (p - q), (p - q) * (p - q)]);
+                let square = |x: T| x * x;
+                change2.add([q, before, z], |q, before, _| square(q - before));
+                coupling.add([q, before, z], |q, _, z| square(q - z.max(T::zero())));
+                inner.add([p, q, u], |p, q, u| u * (p - q));
+                primal.add([p, q, u], |p, q, _| square(p - q));
             }
-            [step.change2, step.coupling] = of_q.finish();
-            [step.inner, step.primal] = of_u.finish();
+            [step.change2, step.coupling, step.inner, step.primal] =
+                [change2, coupling, inner, primal].map(|sum| sum.finish());
         },
     );
     step

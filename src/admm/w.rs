@@ -6,7 +6,9 @@ use super::p::{residual, target};
 use super::penalties::WeightPenalty;
 use super::state::FirstLayer;
 use super::{Boundary, Layer, LayerBlock, Penalties, Team, Weights, b};
-use crate::linalg::elements::{frobenius2, rows, rows_mut, settle_all, step_along, sum_squares, vectorised};
+use crate::linalg::elements::{
+    STRETCH, flat, flat_mut, frobenius2, rows, settle_all, step_along, sum_squares, vectorised,
+};
 use crate::linalg::factor::FactorError;
 use crate::linalg::gram::gram_operations;
 use crate::linalg::{Real, product::product};
@@ -121,7 +123,7 @@ fn direction<T: Real>(g: &mut Array2<T>, w: &Array2<T>, mu: T, nu: T) -> f64 {
         #[inline(always)]
         || {
             let mut norm2 = 0.0;
-            for (g, w) in rows_mut(g).zip(rows(w)) {
+            for (g, w) in flat_mut(g).chunks_mut(STRETCH).zip(flat(w).chunks(STRETCH)) {
                 for (g, &w) in g.iter_mut().zip(w) {
                     *g = mu * w - nu * *g;
                 }

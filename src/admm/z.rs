@@ -4,7 +4,7 @@ use ndarray::{Array1, Array2};
 
 use super::LayerBlock;
 use crate::linalg::Real;
-use crate::linalg::elements::{LaneSums, flat_vector, rows, rows_mut, vectorised};
+use crate::linalg::elements::{LaneSum, flat_vector, rows, rows_mut, vectorised};
 
 /// z_l ← argmin (z − a)² + (q − f(z))² + (z − z°)², element by element, with a = W_l p_l + b_l, z° the old value
 /// and f = ReLU.
@@ -18,15 +18,14 @@ pub fn update<T: Real>(block: &mut LayerBlock<T>, b: &Array1<T>, q: &Array2<T>) 
     vectorised(
         #[inline(always)]
         || {
-            let mut fit = LaneSums::new();
+            let mut fit = LaneSum::new();
             for ((z, m), q) in rows_mut(z).zip(rows(m)).zip(rows(q)) {
                 for (((z, &m), &q), &b) in z.iter_mut().zip(m).zip(q).zip(b) {
                     *z = minimiser(m + b, q, *z);
                 }
-                fit.add([z, m, b], |z, m, b| [(z - m - b) * (z - m - b)]);
+                fit.add([z, m, b], |z, m, b| (z - m - b) * (z - m - b));
             }
-            let [fit] = fit.finish();
-            fit
+            fit.finish()
         },
     )
 }

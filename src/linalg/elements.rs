@@ -66,7 +66,7 @@ pub fn sum_squares<T: Real>(x: &[T]) -> f64 {
 pub fn frobenius2<T: Real>(a: &Array2<T>) -> f64 {
     vectorised(
         #[inline(always)]
-        || rows(a).map(|row| sum_squares(row)).sum(),
+        || sum_squares(flat(a)),
     )
 }
 
@@ -77,29 +77,30 @@ pub fn inner<T: Real>(a: &Array2<T>, b: &Array2<T>) -> f64 {
 
 /// Running sums side by side, which processors add at once.
 const LANES: usize = 16;
-/// Elements after which the running sums go over into double precision.
-const STRETCH: usize = 1024;
+/// Elements after which the running sums go over into double precision, and which stay in the nearest cache while all is
+/// done with them.
+pub const STRETCH: usize = 512;
 
-/// K sums at once over elements that come in pieces: in this precision over short stretches, whose sums are added in double
+/// A sum over elements that come in pieces: in this precision over short stretches, whose sums are added in double
 /// precision. The order depends on the pieces alone.
 #[derive(Debug)]
-pub struct LaneSums<T, const K: usize> {
-    lanes: [[T; LANES]; K],
+pub struct LaneSum<T> {
+    lanes: [T; LANES],
     /// Elements that the lanes hold.
     held: usize,
-    totals: [f64; K],
+    total: f64,
 }
 
-impl<T: Real, const K: usize> LaneSums<T, K> {
-    /// Sums of nothing.
+impl<T: Real> LaneSum<T> {
+    /// A sum of nothing.
     #[inline(always)]
     pub fn new() -> Self {
-        Self { lanes: [[T::zero(); LANES]; K], held: 0, totals: [0.0; K] }
+        Self { lanes: [T::zero(); LANES], held: 0, total: 0.0 }
     }
 
     /// Adds f(x, y, z) of each element of three slices of one length.
     #[inline(always)]
-    pub fn add(&mut self, [x, y, z]: [&[T]; 3], f: impl Fn(T, T, T) -> [T; K]) {
+    pub fn add(&mut self, [x, y, z]: [&[T]; 3], f: impl Fn(T, T, T) -> T) {
         for ((x, y), z) in x.chunks(STRETCH).zip(y.chunks(STRETCH)).zip(z.chunks(STRETCH)) {
             if self.held + x.len() > STRETCH {
                 self.empty();
@@ -109,40 +110,32 @@ impl<T: Real, const K: usize> LaneSums<T, K> {
             let (xs, ys, zs) = (x.as_chunks::<LANES>(), y.as_chunks::<LANES>(), z.as_chunks::<LANES>());
             for ((x, y), z) in xs.0.iter().zip(ys.0).zip(zs.0) {
                 for i in 0..LANES {
-                    let values = f(x[i], y[i], z[i]);
-                    for k in 0..K {
-                        lanes[k][i] += values[k];
-                    }
+                    lanes[i] += f(x[i], y[i], z[i]);
                 }
             }
-            for (((&x, &y), &z), i) in xs.1.iter().zip(ys.1).zip(zs.1).zip(0..) {
-                let values = f(x, y, z);
-                for k in 0..K {
-                    lanes[k][i] += values[k];
-                }
+            for (((lane, &x), &y), &z) in lanes.iter_mut().zip(xs.1).zip(ys.1).zip(zs.1) {
+                *lane += f(x, y, z);
             }
             self.lanes = lanes;
         }
     }
 
-    /// The sums.
+    /// The sum.
     #[inline(always)]
-    pub fn finish(mut self) -> [f64; K] {
+    pub fn finish(mut self) -> f64 {
         self.empty();
-        self.totals
+        self.total
     }
 
     #[inline(always)]
     fn empty(&mut self) {
-        for (total, lanes) in self.totals.iter_mut().zip(&mut self.lanes) {
-            *total += lanes.iter().map(|lane| lane.f64()).sum::<f64>();
-            *lanes = [T::zero(); LANES];
-        }
+        self.total += self.lanes.iter().map(|lane| lane.f64()).sum::<f64>();
+        self.lanes = [T::zero(); LANES];
         self.held = 0;
     }
 }
 
-impl<T: Real, const K: usize> Default for LaneSums<T, K> {
+impl<T: Real> Default for LaneSum<T> {
     fn default() -> Self {
         Self::new()
     }
