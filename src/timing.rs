@@ -27,12 +27,10 @@ pub enum Phase {
     B,
     /// z_l.
     Z,
-    /// q_l.
+    /// q_l, and u_l with it.
     Q,
-    /// u_l.
+    /// u of the boundary with the rank below.
     U,
-    /// Terms of the objective and of the residuals, and the search for values that are not finite.
-    Terms,
     /// The gradient and the step of backpropagation.
     Gradient,
     /// Writing messages.
@@ -70,7 +68,6 @@ impl Phase {
         Phase::Z,
         Phase::Q,
         Phase::U,
-        Phase::Terms,
         Phase::Gradient,
         Phase::Encode,
         Phase::Send,
@@ -95,7 +92,6 @@ impl Phase {
             Phase::Z => "z",
             Phase::Q => "q",
             Phase::U => "u",
-            Phase::Terms => "terms",
             Phase::Gradient => "gradient",
             Phase::Encode => "encode",
             Phase::Send => "send",

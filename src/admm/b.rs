@@ -19,7 +19,7 @@ pub fn update<T: Real>(
     let n = layer.b.len();
     let sums = sums.unwrap_or_else(|| {
         let mut sums = take_sums(&layer.blocks, n, team);
-        team.workers.each(&mut sums[..], |i, sum| column_sums(&layer.blocks[i], sum));
+        team.each(&mut sums[..], |i, sum| column_sums(&layer.blocks[i], sum));
         sums
     });
     let mut total = team.workspace.take((1, n));

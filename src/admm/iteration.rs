@@ -274,7 +274,7 @@ pub fn iterate<T: Real, N: Neighbours<T>>(
             report.p_peak = peak;
             if let (None, Some(wire)) = (levels, rules.wire) {
                 // On every boundary, between ranks or not, so that results do not depend on the number of ranks.
-                team.workers.each(&mut boundary.blocks[..], |_, block| wire.round(flat_mut(&mut block.p)));
+                team.each(&mut boundary.blocks[..], |_, block| wire.round(flat_mut(&mut block.p)));
                 // What travels may have a smaller range.
                 not_finite |= any_not_finite(boundary.blocks.iter().map(|block| &block.p));
                 if !solve {
@@ -323,7 +323,7 @@ pub fn iterate<T: Real, N: Neighbours<T>>(
         match (above, &state.labels) {
             (Some(above), _) => {
                 let edges = &state.boundaries[above].blocks;
-                team.workers.each((blocks, &mut sums[..]), |k, (block, sums)| {
+                team.each((blocks, &mut sums[..]), |k, (block, sums)| {
                     sums[0] = z::update(block, b, &edges[k].q);
                 });
                 report.terms.fit = ScalarSum::of(sums.iter().map(|sums| sums[0]));
@@ -332,7 +332,7 @@ pub fn iterate<T: Real, N: Neighbours<T>>(
                 let (nu, tolerance) = (penalties.nu, rules.z_tolerance);
                 let mut newtons = team.workspace.take_newtons(blocks.len());
                 let lists = (blocks, &mut sums[..], &mut newtons[..]);
-                team.workers.each(lists, |k, (block, sums, newton)| {
+                team.each(lists, |k, (block, sums, newton)| {
                     *sums = z_last::update(block, b, &labels[k], nu, tolerance, newton).to_sums();
                 });
                 report.terms.set_last(&sums);
@@ -368,7 +368,7 @@ pub fn iterate<T: Real, N: Neighbours<T>>(
         let levels = rules.q_levels.as_ref().and_then(|sets| sets.get(layer.index - 1));
         let _q = team.enter(Phase::Q);
         let mut steps = team.workspace.take_sums(boundary.blocks.len());
-        team.workers.each((&mut boundary.blocks[..], &mut steps[..]), |k, (block, step)| {
+        team.each((&mut boundary.blocks[..], &mut steps[..]), |k, (block, step)| {
             *step = q::update(&layer.blocks[k].z, block, penalties, levels, rules.wire).to_sums();
         });
         report.q_peak = steps.iter().fold(0.0, |top, [_, peak, ..]| larger(top, *peak));
@@ -411,7 +411,7 @@ pub fn receive_q<T: Real, N: Neighbours<T>>(
 
 fn update_u<T: Real>(boundary: &mut Boundary<T>, rho: f64, team: &Team<'_, T>) {
     let _u = team.enter(Phase::U);
-    team.workers.each(&mut boundary.blocks[..], |_, block| u::update(block, rho));
+    team.each(&mut boundary.blocks[..], |_, block| u::update(block, rho));
 }
 
 /// Whether some element is NaN or infinite.

@@ -32,7 +32,7 @@ pub fn gradient_begin<T: Real>(layer: &Layer<T>, team: &mut Team<'_, T>) -> Vec<
     let Weights::Hidden(w) = &layer.weights else { return Vec::new() };
     let mut r = team.workspace.take_blocks(layer.block_nodes(), w.nrows());
     let mut h = team.workspace.take_blocks(layer.block_nodes(), w.ncols());
-    team.workers.each((&mut r[..], &mut h[..]), |i, (r, h)| {
+    team.each((&mut r[..], &mut h[..]), |i, (r, h)| {
         residual(&layer.blocks[i], &layer.b, r);
         product(T::one(), &*r, w, T::zero(), h);
     });
@@ -47,7 +47,7 @@ pub fn exact_begin<T: Real>(layer: &mut Layer<T>, team: &mut Team<'_, T>) -> Vec
     let Weights::Hidden(w) = &layer.weights else { return Vec::new() };
     let mut h = team.workspace.take_blocks(layer.block_nodes(), w.ncols());
     let b = &layer.b;
-    team.workers.each((&mut layer.blocks[..], &mut h[..]), |_, (block, h)| {
+    team.each((&mut layer.blocks[..], &mut h[..]), |_, (block, h)| {
         target(block, b);
         product(T::one(), &block.m, w, T::zero(), h);
     });
@@ -70,7 +70,7 @@ pub fn gradient_finish<T: Real>(
     let mut wg = team.workspace.take_blocks(layer.block_nodes(), w.nrows());
     let mut norms = team.workspace.take_sums(h.len());
     let boundary = &below.blocks;
-    team.workers.each((&mut h[..], &mut wg[..], &mut norms[..]), |i, (g, wg, norms)| {
+    team.each((&mut h[..], &mut wg[..], &mut norms[..]), |i, (g, wg, norms)| {
         norms[0] = gradient(g, &boundary[i], penalties);
         product(T::one(), &*g, &w.t(), T::zero(), wg);
         norms[1] = frobenius2(wg);
@@ -81,7 +81,7 @@ pub fn gradient_finish<T: Real>(
         step.tau = (penalties.nu * wg2 + penalties.rho * g2) / g2;
         let scale = T::of(-1.0 / step.tau);
         let (g, b, not_finite) = (&h, &layer.b, AtomicBool::new(false));
-        team.workers.each(&mut below.blocks[..], |i, boundary| {
+        team.each(&mut below.blocks[..], |i, boundary| {
             not_finite.fetch_or(step_along(&mut boundary.p, &g[i], scale), Ordering::Relaxed);
         });
         team.workers
@@ -132,7 +132,7 @@ pub fn exact_finish<T: Real>(
     let inverse = T::spd_inverse(curvature(w, penalties, team))?;
     let (rho, nu) = (T::of(penalties.rho), T::of(penalties.nu));
     let not_finite = AtomicBool::new(false);
-    team.workers.each((&mut h[..], &mut below.blocks[..]), |_, (h, block)| {
+    team.each((&mut h[..], &mut below.blocks[..]), |_, (h, block)| {
         let BoundaryBlock { p, q, u } = block;
         vectorised(
             #[inline(always)]

@@ -65,13 +65,13 @@ pub fn gradient_step<T: Real>(
     let mut new_p = team.workspace.take_blocks(layer.block_nodes(), w.ncols());
     let mut new_m = team.workspace.take_blocks(layer.block_nodes(), w.nrows());
     let (boundary, blocks) = (&below.blocks, &layer.blocks);
-    team.workers.each(&mut h[..], |i, g| {
+    team.each(&mut h[..], |i, g| {
         gradient(g, &boundary[i], penalties);
     });
     loop {
         let (scale, g) = (T::of(1.0 / step.tau), &h);
         let mut sums = team.workspace.take_sums(h.len());
-        team.workers.each((&mut new_p[..], &mut new_m[..], &mut sums[..]), |i, (p, m, sums)| {
+        team.each((&mut new_p[..], &mut new_m[..], &mut sums[..]), |i, (p, m, sums)| {
             let [d2, wd2, top, ..] = sums;
             [*d2, *top] = round(p, &boundary[i].p, &g[i], scale, levels);
             product(T::one(), &*p, &w.t(), T::zero(), m);
@@ -121,7 +121,7 @@ pub fn best_levels<T: Real>(
     let mut tops = team.workspace.take_sums(h.len());
     let mut changes = team.workspace.take_blocks(layer.block_nodes(), STRIP.min(n));
     let lists = (&mut h[..], &mut below.blocks[..], &mut tops[..], &mut changes[..]);
-    team.workers.each(lists, |_, (g, block, [top, ..], change)| {
+    team.each(lists, |_, (g, block, [top, ..], change)| {
         let BoundaryBlock { p, q, u } = block;
         vectorised(
             #[inline(always)]

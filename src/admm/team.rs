@@ -5,7 +5,8 @@ use ndarray::{Array2, ArrayView2};
 use super::Workspace;
 use super::workspace::BlockSums;
 use crate::linalg::elements::flat_mut;
-use crate::linalg::{NodeShards, OneShard, Real, ScalarSum, Workers};
+use crate::linalg::workers::sum_of_products;
+use crate::linalg::{Lists, NodeShards, OneShard, Real, ScalarSum, Workers};
 use crate::timing::{Phase, PhaseClock, PhaseGuard};
 
 /// The threads of a rank, the ranks that share its layers, and buffers.
@@ -18,12 +19,14 @@ pub struct Team<'a, T> {
     pub workspace: &'a mut Workspace<T>,
     /// The rank's clock, where there is one.
     pub clock: Option<&'a PhaseClock>,
+    /// Lets messages move, where there are any: called between blocks where the rank has no threads beside its own.
+    pub between_blocks: Option<&'a dyn Fn()>,
 }
 
 impl<'a, T: Real> Team<'a, T> {
     /// A rank that holds all nodes of its layers.
     pub fn of_one_shard(workspace: &'a mut Workspace<T>, workers: &'a Workers) -> Self {
-        Self { workers, shards: &OneShard, workspace, clock: None }
+        Self { workers, shards: &OneShard, workspace, clock: None, between_blocks: None }
     }
 
     /// The same, with its time taken by `clock`.
@@ -43,6 +46,21 @@ impl<'a, T: Real> Team<'a, T> {
             clock.count(operations);
         }
         guard
+    }
+
+    /// Runs `f(i, entry i of each list)` for every block; each must depend on its own block alone.
+    pub fn each<L: Lists>(&self, lists: L, f: impl Fn(usize, L::Entry) + Sync) {
+        match self.between_blocks {
+            Some(between) if self.workers.threads() == 1 => {
+                let (mut i, mut left) = (0, lists);
+                while let Some((entry, others)) = left.first() {
+                    f(i, entry);
+                    between();
+                    (i, left) = (i + 1, others);
+                }
+            }
+            _ => self.workers.each(lists, f),
+        }
     }
 
     /// Sums over all nodes of values that are given by block.
@@ -71,7 +89,16 @@ impl<'a, T: Real> Team<'a, T> {
         out: &mut Array2<T>,
     ) {
         let trees = self.workspace.sum(out.dim());
-        self.workers.sum_of_products(count, blocks, trees, out);
+        match self.between_blocks {
+            Some(between) if self.workers.threads() == 1 => {
+                let blocks = |i| {
+                    between();
+                    blocks(i)
+                };
+                sum_of_products(count, blocks, trees, out);
+            }
+            _ => self.workers.sum_of_products(count, blocks, trees, out),
+        }
         self.shards.sum_elements(flat_mut(out), &mut self.workspace.incoming);
     }
 

@@ -46,7 +46,7 @@ pub fn gradient<T: Real>(
     let mut r = residuals.unwrap_or_default();
     if r.is_empty() {
         r = team.workspace.take_blocks(layer.block_nodes(), layer.b.len());
-        team.workers.each(&mut r[..], |i, r| residual(&layer.blocks[i], &layer.b, r));
+        team.each(&mut r[..], |i, r| residual(&layer.blocks[i], &layer.b, r));
     }
     let Layer { weights, blocks, b: bias, penalty, .. } = layer;
     let (w, x) = match weights {
@@ -69,7 +69,7 @@ pub fn gradient<T: Real>(
         gp
     } else {
         // r makes room for g p.
-        team.workers.each((&mut r[..], &mut norms[..]), |i, (gp, norms)| {
+        team.each((&mut r[..], &mut norms[..]), |i, (gp, norms)| {
             product(T::one(), input(i), &g.t(), T::zero(), gp);
             norms[0] = frobenius2(gp);
         });
@@ -82,7 +82,7 @@ pub fn gradient<T: Real>(
         let scale = T::of(-1.0 / step.theta);
         step_along(w, &g, scale);
         let mut sums = b::take_sums(blocks, bias.len(), team);
-        team.workers.each((&mut blocks[..], &mut sums[..]), |i, (block, sum)| {
+        team.each((&mut blocks[..], &mut sums[..]), |i, (block, sum)| {
             b::step_with_sums(block, rows(&gp[i]), scale, sum);
         });
         step.sums = Some(sums);
@@ -153,7 +153,7 @@ pub fn exact<T: Real>(
 ) -> Result<(), FactorError> {
     if !targets_are_there {
         let b = &layer.b;
-        team.workers.each(&mut layer.blocks[..], |_, block| target(block, b));
+        team.each(&mut layer.blocks[..], |_, block| target(block, b));
     }
     let Layer { weights, blocks, penalty, .. } = layer;
     let (w, x, cache) = match weights {
@@ -200,7 +200,7 @@ pub fn exact<T: Real>(
     }
     settle_all(w);
     let w = &*w;
-    team.workers.each(&mut blocks[..], |i, block| {
+    team.each(&mut blocks[..], |i, block| {
         product(T::one(), input(i), &w.t(), T::zero(), &mut block.m);
     });
     Ok(())
@@ -274,5 +274,5 @@ pub fn refresh<T: Real>(layer: &mut Layer<T>, below: Option<&Boundary<T>>, team:
     let form = |i: usize, block: &mut LayerBlock<T>| {
         product(T::one(), input_of(x, below, i), &w.t(), T::zero(), &mut block.m);
     };
-    team.workers.each(&mut blocks[..], form);
+    team.each(&mut blocks[..], form);
 }

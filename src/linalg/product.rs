@@ -39,7 +39,8 @@ pub fn product<T, S1, S2, S3>(
     #[cfg(test)]
     OPERATIONS.set(OPERATIONS.get() + 2.0 * (a.nrows() * b.ncols() * a.ncols()) as f64);
     #[cfg(target_arch = "x86_64")]
-    if let Some(instructions) = kernel::instructions() {
+    // With nothing to add up the kernels leave C as it is.
+    if let (Some(instructions), true) = (kernel::instructions(), a.ncols() > 0) {
         let add = beta != T::zero();
         if add && beta != T::one() {
             c.mapv_inplace(|c| beta * c);

@@ -75,23 +75,20 @@ impl Workers {
     ) {
         let (m, n) = out.dim();
         let strips = self.threads().min(m.div_ceil(64)).max(1);
+        if strips == 1 {
+            return sum_of_products(count, blocks, memory, out);
+        }
         fit_strips(memory, (0..strips).map(|k| (strip(k, strips, m).len(), n)));
         self.each(&mut memory[..], |k, (sum, total)| {
-            let rows = strip(k, strips, m);
             for i in 0..count {
                 let (a, b) = blocks(i);
-                let a = a.slice_move(s![.., rows.clone()]);
+                let a = a.slice_move(s![.., strip(k, strips, m)]);
                 sum.push(|partial| product(T::one(), &a.t(), &b, T::zero(), partial));
             }
             sum.finish(total);
         });
-        match &mut memory[..] {
-            [(_, total)] => std::mem::swap(total, out),
-            several => {
-                for (k, (_, total)) in several.iter().enumerate() {
-                    out.slice_mut(s![strip(k, strips, m), ..]).assign(total);
-                }
-            }
+        for (k, (_, total)) in memory.iter().enumerate() {
+            out.slice_mut(s![strip(k, strips, m), ..]).assign(total);
         }
     }
 
@@ -124,6 +121,23 @@ impl Workers {
             }
             _ => product(alpha, a, b, beta, c),
         }
+    }
+}
+
+/// [`Workers::sum_of_products`] on the calling thread; `blocks` is called before each product.
+pub fn sum_of_products<'a, T: Real>(
+    count: usize,
+    mut blocks: impl FnMut(usize) -> (ArrayView2<'a, T>, ArrayView2<'a, T>),
+    memory: &mut SumStrips<T>,
+    out: &mut Array2<T>,
+) {
+    fit_strips(memory, std::iter::once(out.dim()));
+    for (sum, _) in memory {
+        for i in 0..count {
+            let (a, b) = blocks(i);
+            sum.push(|partial| product(T::one(), &a.t(), &b, T::zero(), partial));
+        }
+        sum.finish(out);
     }
 }
 

@@ -151,8 +151,13 @@ impl<'a, T: Real> Run<'a, T> {
         exchange.borrow_mut().expect_activations::<T>(
             state.boundaries.first().iter().flat_map(|b| b.blocks.iter().map(|block| block.p.dim())),
         )?;
-        let mut team =
-            Team { workers: &self.workers, shards: &self.group, workspace: &mut self.workspace, clock: None };
+        let mut team = Team {
+            workers: &self.workers,
+            shards: &self.group,
+            workspace: &mut self.workspace,
+            clock: None,
+            between_blocks: None,
+        };
         stage::forward(
             state,
             &mut team,
@@ -186,8 +191,13 @@ impl<'a, T: Real> Run<'a, T> {
         run.p_ranges = peaks.chunks(shards).map(|of| PowerRange::holding(largest(of))).collect();
         run.q_ranges = run.p_ranges.clone();
         let (p_levels, q_levels) = self.level_sets(run)?;
-        let mut team =
-            Team { workers: &self.workers, shards: &self.group, workspace: &mut self.workspace, clock: None };
+        let mut team = Team {
+            workers: &self.workers,
+            shards: &self.group,
+            workspace: &mut self.workspace,
+            clock: None,
+            between_blocks: None,
+        };
         stage::round_start(&mut run.network, p_levels.as_deref(), q_levels.as_deref(), &mut team);
         Ok(())
     }
@@ -240,11 +250,15 @@ impl<'a, T: Real> Run<'a, T> {
             below,
             above,
         )?;
+        let communicator = self.communicator;
+        // What went wrong is met again where a message is waited for.
+        let between_blocks = || drop(communicator.progress());
         let mut team = Team {
             workers: &self.workers,
             shards: &self.group,
             workspace: &mut self.workspace,
             clock: Some(self.policy.clock()),
+            between_blocks: (communicator.size() > 1).then_some(&between_blocks as &dyn Fn()),
         };
         iterate(state, rules, &mut self.exchange, &mut team, reports)?;
         Ok(self.group.outcome()?)
