@@ -88,6 +88,9 @@ pub struct Summary {
     pub version: String,
     /// Name of the data set.
     pub dataset: String,
+    /// Checksum of its file; empty where an older version of the program wrote none.
+    #[serde(default)]
+    pub dataset_checksum: String,
     /// Split in use.
     pub split: String,
     /// Iterations over all stages.
