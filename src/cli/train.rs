@@ -12,7 +12,9 @@ use crate::inspection::{FileKind, Findings};
 use crate::linalg::Real;
 use crate::parallel::{Communicator, WaitPolicy, agree, broadcast, may_be_rank_zero};
 use crate::settings::{Precision, RawSettings, Settings, SettingsError, resumed};
-use crate::train::{Ended, RunOptions, Screen, TrainError, checkpoint_files, train, train_several};
+use crate::train::{
+    Ended, RunOptions, Screen, TrainError, checkpoint_files, same_command, train, train_several,
+};
 
 /// How a run shows how far it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -87,6 +89,8 @@ pub fn run(
         (2, error_chain(error))
     });
     let settings = checked.map_err(Failure::from)?;
+    let flags = [("resume", arguments.resume.is_some()), ("overwrite", arguments.overwrite)];
+    same_command(&settings, flags, communicator, &WaitPolicy::new()).map_err(Failure::from)?;
     // Before the files: it does not matter whether those of a run that has finished are still there.
     if arguments.resume.is_some()
         && let Some(code) = already_ended(arguments, &settings, communicator)?

@@ -47,8 +47,8 @@ pub(super) enum SetUpError {
     Ranks(#[from] PlanError),
     #[error(transparent)]
     Output(#[from] OutputError),
-    #[error("its {what} differs from that of rank 0: here {here}; there {there}")]
-    Disagreement { what: &'static str, here: String, there: String },
+    #[error("its {what} {} of rank 0: {difference}; {remedy}", if *.what == "settings" { "differ from those" } else { "differs from that" })]
+    Disagreement { what: &'static str, difference: String, remedy: &'static str },
     #[error(
         "--patience needs validation nodes of known class, and split {split} has none: leave it out or choose another \
          --split"

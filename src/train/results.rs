@@ -301,6 +301,7 @@ impl Summary {
             optimizer: settings.method.word().to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             dataset: problem.name.clone(),
+            dataset_checksum: problem.checksum.clone(),
             split: problem.split.clone(),
             iterations,
             ranks,
