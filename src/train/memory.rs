@@ -246,17 +246,23 @@ impl Held {
         let trees = if blocks > 1 { f64::from(blocks.next_power_of_two().ilog2()) + 2.0 } else { 1.0 };
         // Outputs of sums over nodes, each with its tree; layers of the same shape share them.
         let mut sums: Vec<(usize, usize)> = Vec::new();
-        let mut widest = 0.0_f64;
+        let (mut widest, mut dual) = (0.0_f64, 0.0);
         for (_, layer) in layers {
             let (m, n, nodes) = (layer.outputs as f64, layer.inputs as f64, layer.nodes as f64);
             let exact = settings.subproblem.is_exact(layer.inputs, stage.nodes);
             widest = widest.max(match layer.form {
-                Form::Dual => (2.0 * nodes + n) * m,
-                Form::First => nodes * m,
-                // H and W g; H, new p and new W p where p is rounded after a step.
-                Form::Hidden if settings.quantize.p() && !exact => nodes * (2.0 * n + m),
+                Form::Hidden if exact => nodes * n,
+                // H, new p and new W p where p is rounded after a step; H and W g elsewhere, which leaves r for W.
+                Form::Hidden if settings.quantize.p() => nodes * (2.0 * n + m),
                 Form::Hidden => nodes * (n + m),
+                Form::First | Form::Dual if exact => 0.0,
+                Form::First | Form::Dual => nodes * m,
             });
+            if layer.form == Form::Dual {
+                // E and g X, or the right-hand sides; and these of all nodes where other shards have some.
+                let of_all = if layer.nodes < stage.nodes { n } else { 0.0 };
+                dual = m * (of_all + nodes * if exact { 1.0 } else { 2.0 });
+            }
             if layer.form != Form::Dual && !layer.by_nodes() {
                 sums.push((layer.outputs, layer.inputs));
             }
@@ -270,8 +276,8 @@ impl Held {
         }
         sums.sort_unstable();
         sums.dedup();
-        let sums: f64 = sums.iter().map(|&(m, n)| (trees + 1.0) * m as f64 * n as f64).sum();
-        self.buffers += self.size * (widest + sums);
+        let sums: f64 = sums.iter().map(|&(m, n)| (trees + 2.0) * m as f64 * n as f64).sum();
+        self.buffers += self.size * (widest + dual + sums);
     }
 
     /// Features on their way to the ranks of layer 1: raw rows, and blocks of columns.
