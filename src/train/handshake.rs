@@ -35,9 +35,13 @@ pub fn same_command(
     let mut spelled_out = toml::Table::try_from(settings.spelled_out(split)).unwrap_or_default();
     spelled_out.extend(flags.map(|(flag, is_set)| (flag.to_owned(), is_set.into())));
     let lines = [
-        ("program", program, "install the same program on all hosts"),
-        ("settings", spelled_out.to_string(), "start all ranks with the same flags and the same --config"),
-        ("arithmetic", arithmetic, "set OPENBLAS_CORETYPE to a core that all hosts have, such as Haswell"),
+        Line { what: "program", here: program, remedy: "install the same program on all hosts" },
+        Line { what: SETTINGS, here: spelled_out.to_string(), remedy: "" },
+        Line {
+            what: "arithmetic",
+            here: arithmetic,
+            remedy: "set OPENBLAS_CORETYPE to a core that all hosts have, such as Haswell",
+        },
     ];
     hold_to_root(&lines, communicator, policy)
 }
@@ -57,30 +61,40 @@ pub(super) fn same_data(
         "{name} with checksum {checksum}, {graph_nodes} nodes, {features} features, {classes} classes, split {split} of \
          {train}, {val} and {test} nodes"
     );
-    let lines = [("data set", data, "give all hosts the same file under this name")];
+    let lines =
+        [Line { what: "data set", here: data, remedy: "give all hosts the same file under this name" }];
     hold_to_root(&lines, communicator, policy)
 }
 
-/// Lines of this rank, each with what it tells and what to do where it differs.
+/// Settings are compared one by one.
+const SETTINGS: &str = "settings";
+
+/// What all ranks must have alike, as it is on this rank.
+struct Line {
+    what: &'static str,
+    here: String,
+    /// What to do where it differs.
+    remedy: &'static str,
+}
+
 fn hold_to_root(
-    lines: &[(&'static str, String, &'static str)],
+    lines: &[Line],
     communicator: &dyn Communicator,
     policy: &WaitPolicy,
 ) -> Result<(), JointFailure> {
-    let text = lines.iter().map(|(_, here, _)| here.as_str()).collect::<Vec<_>>().join("\0");
+    let text = lines.iter().map(|line| line.here.as_str()).collect::<Vec<_>>().join("\0");
     let root = broadcast(communicator, policy, "handshake", 0, text.into_bytes())?;
     let root = String::from_utf8_lossy(&root);
     let mut root = root.split('\0');
-    let alike = lines.iter().try_for_each(|(what, here, remedy)| {
+    let alike = lines.iter().try_for_each(|&Line { what, ref here, remedy }| {
         let there = root.next().unwrap_or("nothing");
         if here == there {
             return Ok(());
         }
-        let difference = match *what {
-            "settings" => differences(here, there).join(", "),
-            _ => format!("here {here}; there {there}"),
-        };
-        Err(SetUpError::Disagreement { what, difference, remedy })
+        if what == SETTINGS {
+            return Err(SetUpError::OtherSettings { changed: differences(here, there).join(", ") });
+        }
+        Err(SetUpError::Disagreement { what, here: here.clone(), there: there.to_owned(), remedy })
     });
     agree(communicator, policy, "handshake", alike, SetUpError::describe)
 }
