@@ -287,9 +287,11 @@ impl<'a, T: Real> Run<'a, T> {
         }
         let _reduce = self.policy.clock().enter(Phase::Reduce);
         let stops = usize::from((self.stop)(state.iteration));
+        let mut traffic = self.exchange.traffic;
+        traffic.other_bytes += self.group.bytes();
         let own = Contribution {
             scores,
-            traffic: self.exchange.traffic,
+            traffic,
             requests: Requests { stops, ..self.clock.requests() },
             output_failed: self.output_failed.is_some(),
         };
