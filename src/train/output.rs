@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::by_rank::RankCost;
 use super::checkpoint::{CheckpointFolder, remove_all, remove_leftovers};
 use super::evaluate::Scores;
 use super::f1::F1;
@@ -195,6 +196,9 @@ pub struct Summary {
     /// Time by phase, of this part of the run.
     #[serde(default)]
     pub phases: BTreeMap<Phase, PhaseSummary>,
+    /// What an iteration cost each rank, where that was asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub by_rank: Vec<RankCost>,
 }
 
 /// JSON has no NaN and no infinity: they are written as null.
