@@ -50,6 +50,9 @@ pub struct TrainArguments {
     /// Print the summary as JSON, and nothing else
     #[arg(long, help_heading = "Run")]
     pub json: bool,
+    /// Measure what an iteration costs each rank, in processor time: by_rank of summary.json, which plan --measured reads
+    #[arg(long, help_heading = "Run")]
+    pub measure_ranks: bool,
     /// Read files without inspecting them in a process of their own first
     #[arg(long, help_heading = "Run")]
     pub trust_files: bool,
@@ -114,6 +117,7 @@ pub fn run(
         inspected,
         since: None,
         stop: Box::new(move |_| flag.load(Ordering::SeqCst)),
+        measure_ranks: arguments.measure_ranks,
     };
     let trained = match settings.precision {
         Precision::F32 => train_as::<f32>(&settings, communicator, options),

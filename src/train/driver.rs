@@ -49,6 +49,8 @@ pub struct RunOptions {
     pub since: Option<Instant>,
     /// Whether this rank has been told to stop.
     pub stop: StopSignal,
+    /// Measure what an iteration costs each rank, for `by_rank` of the summary; the same on every rank.
+    pub measure_ranks: bool,
 }
 
 impl Default for RunOptions {
@@ -61,6 +63,7 @@ impl Default for RunOptions {
             inspected: None,
             since: None,
             stop: Box::new(|_| false),
+            measure_ranks: false,
         }
     }
 }
@@ -127,6 +130,9 @@ pub(super) fn train_one<T: Real>(
     let mut run = Run::<T>::new(settings, communicator, &policy, &problem, workers, screen, start);
     run.tried = tried;
     run.stop = options.stop;
+    if options.measure_ranks {
+        policy.clock().measure_iterations();
+    }
     if let Some(since) = options.since {
         run.clock = Clock::new(settings, since, communicator.rank());
     }

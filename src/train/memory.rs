@@ -83,16 +83,18 @@ impl RunShape {
     /// The layers of a rank in a stage, with their numbers.
     pub fn layers_of(&self, stage: &StageShape, plan: &Plan, rank: usize) -> Vec<(usize, LayerShape)> {
         let [nodes, _] = self.nodes_of(plan, rank);
-        let layer = |l: usize| {
-            let (form, inputs) = match (l, is_dual(stage.nodes, stage.inputs)) {
-                (1, true) => (Form::Dual, stage.nodes),
-                (1, false) => (Form::First, stage.inputs),
-                _ => (Form::Hidden, stage.width(l - 1)),
-            };
-            let one_block = self.blocks.count() == 1;
-            (l, LayerShape { form, outputs: stage.width(l), inputs, nodes, one_block })
-        };
+        let layer = |l: usize| (l, Self::layer(stage, l, nodes, self.blocks.count()));
         plan.layers_of(rank).into_iter().flatten().map(layer).collect()
+    }
+
+    /// Layer l of a stage on a rank with so many of the training nodes, which are `blocks` blocks.
+    pub fn layer(stage: &StageShape, l: usize, nodes: usize, blocks: usize) -> LayerShape {
+        let (form, inputs) = match (l, is_dual(stage.nodes, stage.inputs)) {
+            (1, true) => (Form::Dual, stage.nodes),
+            (1, false) => (Form::First, stage.inputs),
+            _ => (Form::Hidden, stage.width(l - 1)),
+        };
+        LayerShape { form, outputs: stage.width(l), inputs, nodes, one_block: blocks == 1 }
     }
 
     /// Training nodes and evaluated nodes of a rank.

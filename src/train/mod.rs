@@ -5,6 +5,7 @@ mod backprop_checkpoint;
 mod backprop_input;
 mod backprop_run;
 mod best;
+pub mod by_rank;
 pub(crate) mod checkpoint;
 mod driver;
 mod ended;

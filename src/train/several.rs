@@ -181,7 +181,7 @@ pub fn train_several<T: Real>(
     options: RunOptions,
 ) -> Result<(u8, SeveralSummary), TrainError> {
     let policy = WaitPolicy::new().with_deadline(std::time::Duration::from_secs(settings.comm_timeout));
-    let RunOptions { overwrite, resume, mut screen, inspected, since, stop } = options;
+    let RunOptions { overwrite, resume, mut screen, inspected, since, stop, measure_ranks } = options;
     // The time is that of all runs together.
     let since = Some(since.unwrap_or_else(Instant::now));
     let stop = Rc::new(stop);
@@ -234,6 +234,7 @@ pub fn train_several<T: Real>(
                     inspected: inspected.clone(),
                     since,
                     stop: Box::new(move |iteration| stop(iteration)),
+                    measure_ranks,
                 };
                 let outcome = train_one::<T>(&own, communicator, options, &mut shared)?;
                 several.add(outcome.summary, settings.runs);

@@ -20,10 +20,14 @@ use crate::admm::residuals::Totals;
 use crate::admm::{Penalties, Team};
 use crate::linalg::Real;
 use crate::linalg::elements::larger;
+use crate::parallel::exchange::Traffic;
 use crate::parallel::plan::{Plan, StageShape};
 use crate::parallel::{WaitPolicy, agree, wait_sum};
 use crate::quantize::{LevelError, LevelSet, PowerRange};
 use crate::timing::Phase;
+
+/// Iterations of a stage that measurements of what an iteration costs leave out: they touch memory for the first time.
+const WARM_UP: usize = 2;
 
 /// What an iteration that was settled means for the run.
 #[derive(Default)]
@@ -95,9 +99,12 @@ impl<'a, T: Real> Run<'a, T> {
         let policy = if state.network.layers.is_empty() { &idle } else { self.policy };
         let mut reports = Vec::new();
         let mut status = None;
+        self.policy.clock().begin_stage();
         while status.is_none() && state.stage_iteration < self.settings.iterations {
             state.stage_iteration += 1;
             state.iteration += 1;
+            self.policy.clock().begin_iteration();
+            let sent = self.exchange.traffic;
             let rules = self.rules(&state, state.schedule.penalties())?;
             reports.clear();
             if !state.network.layers.is_empty() {
@@ -111,6 +118,10 @@ impl<'a, T: Real> Run<'a, T> {
             let is_last = status.is_some() || state.stage_iteration == self.settings.iterations;
             let due = is_last || state.stage_iteration.is_multiple_of(self.settings.evaluate_every);
             state.pending = Some(self.post_row(&mut state, &rules, due, &reports, shape)?);
+            // What is measured of an iteration leaves out evaluations, and the first touch of memory.
+            let Traffic { p_bytes, q_bytes, .. } = self.exchange.traffic;
+            let keep = !due && state.stage_iteration > WARM_UP;
+            self.policy.clock().end_iteration(keep, [p_bytes - sent.p_bytes, q_bytes - sent.q_bytes]);
             // The end of a run is near enough: it leaves the models themselves.
             let is_end = is_last && state.stage == self.settings.stages.len();
             let stop = requests.stop().filter(|_| !is_end);

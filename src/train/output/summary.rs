@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::timing::Phase;
+use crate::train::by_rank::RankCost;
 use crate::train::f1::F1;
 use crate::train::operator_search::OperatorSummary;
 use crate::train::usage::{MemorySummary, PhaseSummary};
@@ -139,6 +140,9 @@ pub struct Summary {
     /// Time by phase, of this part of the run.
     #[serde(default)]
     pub phases: BTreeMap<Phase, PhaseSummary>,
+    /// What an iteration cost each rank, where that was asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub by_rank: Vec<RankCost>,
 }
 
 /// JSON has no NaN and no infinity: they are written as null.
