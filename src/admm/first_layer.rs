@@ -109,7 +109,7 @@ impl<T: Real> DualWeights<T> {
     }
 
     /// One majorised gradient step in (c, D): α = μ c, E = μ D − ν r, ‖g‖² = α² f⁰ + 2 α ⟨A⁰, E⟩ + ⟨E, K E⟩,
-    /// g X = α A⁰ + K E, θ = (ν‖g X‖² + μ‖g‖²)/‖g‖². Returns θ, 0 where skipped. Cost: 2 N² n_1.
+    /// g X = α A⁰ + K E, θ = (ν‖g X‖² + μ‖g‖²)/‖g‖². Cost: 2 N² n_1.
     /// `r` is z − W p − b by block.
     pub(super) fn gradient(
         &mut self,
@@ -239,9 +239,14 @@ impl<T: Real> DualWeights<T> {
             let rows = start..start + block.m.len();
             start = rows.end;
             let (kd, a0) = (&flat(&m)[rows.clone()], &flat(&self.a0)[rows]);
-            for ((m, &kd), &a0) in flat_mut(&mut block.m).iter_mut().zip(kd).zip(a0) {
-                *m = kd + c * a0;
-            }
+            vectorised(
+                #[inline(always)]
+                || {
+                    for ((m, &kd), &a0) in flat_mut(&mut block.m).iter_mut().zip(kd).zip(a0) {
+                        *m = kd + c * a0;
+                    }
+                },
+            );
         }
         team.workspace.give(m);
     }

@@ -69,6 +69,10 @@ pub struct PlanArguments {
 
 /// Bytes of a number of dense features, and of an edge, as they are read.
 const FEATURE_BYTES: u64 = 4;
+/// The least that can be planned of nodes, training nodes, features and classes.
+const LEAST: [u32; 4] = [1, 1, 1, 2];
+/// Blocks of nodes, each of which is kept in a list.
+const MOST_BLOCKS: usize = 10_000_000;
 
 /// Prints the plan.
 ///
@@ -169,10 +173,13 @@ fn sizes(arguments: &PlanArguments) -> Result<Option<RunShape>, String> {
     if given.iter().all(|size| size.is_none()) && evaluated.is_none() {
         return Ok(None);
     }
+    if arguments.settings.data.is_some() {
+        return Err("sizes and --data both: give the sizes in the place of --data, or leave them out".into());
+    }
     let names = ["nodes", "training-nodes", "features", "classes"];
     let of = |at: usize| match given[at] {
-        Some(size) if *size > 0 => Ok(*size as usize),
-        Some(_) => Err(format!("--{} 0: at least 1 is needed", names[at])),
+        Some(size) if *size >= LEAST[at] => Ok(*size as usize),
+        Some(size) => Err(format!("--{} {size}: at least {} needed", names[at], LEAST[at])),
         None => Err(format!(
             "--{} is needed beside the other sizes; or leave them all out and give --data",
             names[at]
@@ -186,12 +193,19 @@ fn sizes(arguments: &PlanArguments) -> Result<Option<RunShape>, String> {
              {nodes} of the graph (--nodes): make them rise"
         ));
     }
+    let block_nodes = arguments.settings.block_nodes;
+    let blocks = block_nodes.map_or(0, |nodes| training.div_ceil(nodes.max(1)));
+    if blocks > MOST_BLOCKS {
+        return Err(format!(
+            "{training} training nodes in {blocks} blocks of --block-nodes: at most {MOST_BLOCKS} can be planned"
+        ));
+    }
     Ok(Some(RunShape {
         graph_nodes: nodes,
         features,
         classes,
         raw_bytes: FEATURE_BYTES * nodes as u64 * features as u64,
-        blocks: NodeBlocks::new(training, arguments.settings.block_nodes),
+        blocks: NodeBlocks::new(training, block_nodes),
         evaluated: EvaluatedNodes::blocks_of(evaluated),
         ranks: arguments.ranks as usize,
         shards: Vec::new(),

@@ -70,11 +70,6 @@ pub fn frobenius2<T: Real>(a: &Array2<T>) -> f64 {
     )
 }
 
-/// ⟨A, B⟩ in double precision.
-pub fn inner<T: Real>(a: &Array2<T>, b: &Array2<T>) -> f64 {
-    rows(a).zip(rows(b)).map(|(a, b)| sum2(a, b, |a, b| a * b)).sum()
-}
-
 /// Running sums side by side, which processors add at once.
 const LANES: usize = 16;
 /// Elements after which the running sums go over into double precision, and which stay in the nearest cache while all is

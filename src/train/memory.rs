@@ -107,11 +107,14 @@ impl RunShape {
 
     /// The most that each rank needs over all stages, in bytes.
     pub fn peaks(&self, settings: &Settings) -> Vec<u64> {
-        let of = |rank: usize| {
-            let stages = 0..settings.stages.len();
-            stages.map(|number| estimate(self, settings, number, rank).peak).max().unwrap_or(0)
-        };
-        (0..self.ranks).map(of).collect()
+        let mut peaks = vec![0; self.ranks];
+        for number in 0..settings.stages.len() {
+            let planned = self.plan(settings, number);
+            for (rank, peak) in peaks.iter_mut().enumerate() {
+                *peak = estimate(self, settings, (number, &planned), rank).peak.max(*peak);
+            }
+        }
+        peaks
     }
 }
 
@@ -133,20 +136,25 @@ pub fn stage_shape(
     }
 }
 
-/// What `rank` holds in stage `number`, from 0, of a run of the ADMM.
-pub fn estimate(run: &RunShape, settings: &Settings, number: usize, rank: usize) -> RankMemory {
-    let (stage, plan) = run.plan(settings, number);
-    let layers = run.layers_of(&stage, &plan, rank);
+/// What `rank` holds in stage `number`, from 0, of a run of the ADMM, by the stage's plan, which takes longer to make.
+pub fn estimate(
+    run: &RunShape,
+    settings: &Settings,
+    (number, planned): (usize, &(StageShape, Plan)),
+    rank: usize,
+) -> RankMemory {
+    let (stage, plan) = planned;
+    let layers = run.layers_of(stage, plan, rank);
     let size = settings.precision.wire().size() as f64;
     let mut held = Held { size, ..Held::default() };
     for (_, layer) in &layers {
-        held.layer(settings, &stage, layer, run.nodes_of(&plan, rank)[1]);
+        held.layer(settings, stage, layer, run.nodes_of(plan, rank)[1]);
     }
-    held.boundaries(settings, &stage, &layers, run.nodes_of(&plan, rank));
+    held.boundaries(settings, stage, &layers, run.nodes_of(plan, rank));
     let blocks = blocks_of(plan.shard_of(rank), plan.shards(), run.blocks.count()).len();
-    held.products(settings, &stage, &layers, blocks);
+    held.products(settings, stage, &layers, blocks);
     let at_start =
-        if number == 0 { held.input + held.features_under_way(run, settings, &plan, rank) } else { 0.0 };
+        if number == 0 { held.input + held.features_under_way(run, settings, plan, rank) } else { 0.0 };
     let at_end = if rank == 0 && number + 1 == settings.stages.len() {
         let weights = |l: usize| stage.width(l) as f64 * stage.width(l - 1) as f64;
         size * (1..=stage.layers).map(weights).sum::<f64>() + held.snapshot
