@@ -64,6 +64,7 @@ connect() { # MILLISECONDS: (re)makes the links between hosts and switch.
     if [ "$1" = 0 ]; then
         for ((i = 1; i <= HOSTS; i++)); do ip link add "p$i.$$" type veth peer name "e$i.$$"; done
     else
+        : >"$scratch/cables"
         # Half of it, as a message passes two links.
         python3 "$(dirname "${BASH_SOURCE[0]}")/delay-link.py" "$(awk "BEGIN { print $1 / 2 }")" "${names[@]}" \
             >"$scratch/cables" &

@@ -46,8 +46,8 @@ pub struct TimeForecast {
 }
 
 impl TimeForecast {
-    /// For 1, 2, 4, … ranks up to `most`, and `most`, of a run of these sizes; with each number the shards that are
-    /// fastest, or those of `settings` where they are not 1.
+    /// For 1, 2, 4, … ranks up to `most`, and `most`, of a run of these sizes, in the shards of `settings`; where these are
+    /// `auto`, in those that are fastest. Numbers of ranks that do not fit are left out, but for one rank.
     pub fn of(sizes: &RunShape, settings: &Settings, rates: &Rates, network: &Network, most: usize) -> Self {
         let last = Settings { stages: vec![settings.layers], ..settings.clone() };
         let one = row(sizes, &last, rates, network, 1, 1, None).map_or(f64::NAN, |row| row.seconds);
@@ -57,8 +57,9 @@ impl TimeForecast {
         counts.push(most);
         let rows = counts.into_iter().filter_map(|ranks| {
             let candidates: Vec<usize> = match settings.shards {
-                Shards::Of(shards) if shards > 1 => vec![shards],
-                _ => std::iter::successors(Some(1), |shards| Some(2 * shards))
+                _ if ranks == 1 => vec![1],
+                Shards::Of(shards) => vec![shards],
+                Shards::Auto => std::iter::successors(Some(1), |shards| Some(2 * shards))
                     .take_while(|&shards| shards <= ranks)
                     .collect(),
             };

@@ -3,7 +3,7 @@
 //! Every run is a job of its own, started by the launcher of the site (`mpirun -n {ranks}`, `srun -n {ranks}`), so that a
 //! study works on a workstation and within one allocation of Slurm. A run that has finished is not repeated.
 //!
-//! Where ranks outnumber processors wall time says nothing. There the study takes the processor time of each rank's
+//! Where ranks outnumber processors, or other work takes these away, wall time says nothing. There the study takes the processor time of each rank's
 //! parts of an iteration, and derives the critical path: the pace of ranks that have a processor each and a network that
 //! takes no time ([`pace`](crate::performance::pipeline::pace)). The table says which it is.
 

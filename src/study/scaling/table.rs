@@ -37,7 +37,7 @@ pub struct Point {
     pub critical_path: f64,
     /// Bytes of p and q that an iteration sent.
     pub bytes: f64,
-    /// Whether every rank had its processors.
+    /// Whether every rank had its processors to itself.
     pub has_processors: bool,
     /// `wall` or `critical path`: what the next two are of. The same for all cases that are compared.
     pub basis: &'static str,
@@ -46,6 +46,9 @@ pub struct Point {
     /// That over the number of ranks.
     pub efficiency: f64,
 }
+
+/// Wall time without waiting over processor time, above which a rank has shared its processor.
+const MOST_OVER_BUSY: f64 = 1.3;
 
 /// One run.
 struct Measured {
@@ -78,6 +81,9 @@ impl Measured {
                 host: (*host).to_owned(),
             });
         }
+        // Nor does wall time count where other work took a processor away for a while.
+        let is_disturbed = threads == 1
+            && ranks.iter().any(|rank| rank.seconds - rank.waited > MOST_OVER_BUSY * rank.busy.sum());
         // The ranks that hold the same layers do the same; the slowest of them stands for all.
         let mut runs: BTreeMap<usize, &RankCost> = BTreeMap::new();
         let mut shards: BTreeMap<usize, usize> = BTreeMap::new();
@@ -104,7 +110,7 @@ impl Measured {
             bytes: ranks.iter().map(|rank| rank.bytes_p + rank.bytes_q).sum(),
             shards,
             nodes: lowest.map(|rank| rank.nodes).sum(),
-            has_processors: short.is_none(),
+            has_processors: short.is_none() && !is_disturbed,
         })
     }
 }
@@ -207,9 +213,9 @@ pub(super) fn markdown(points: &[Point]) -> String {
     if !derived.is_empty() {
         let _ = writeln!(
             text,
-            "* Ranks outnumbered processors here, so that this wall time is not that of as many processors. Speed-up and \
-             efficiency of {} scaling are derived: of the critical path, which is made of the processor time that \
-             each rank was measured to need, with a processor each and a network that takes no time.",
+            "* Ranks outnumbered processors here, or other work took some away, so that this wall time tells nothing. \
+             Speed-up and efficiency of {} scaling are derived: of the critical path, which is made of the processor \
+             time that each rank was measured to need, with a processor each and a network that takes no time.",
             derived.join(" and ")
         );
     }
@@ -269,6 +275,7 @@ mod tests {
             nodes: 100,
             iterations: 9,
             seconds: 3.0,
+            waited: 3.0 - (8.0 / ranks as f64).min(3.0),
             busy: PartSeconds { middle: 8.0 / ranks as f64, ..PartSeconds::default() },
             bytes_p: 10.0,
             ..RankCost::default()
@@ -296,6 +303,10 @@ mod tests {
         assert_eq!((found[2].bytes, found[0].training_nodes), (80.0, 100));
         let text = markdown(&found);
         assert!(text.contains("3.00000*") && text.contains("derived"), "{text}");
+        let mut disturbed = two.clone();
+        disturbed.by_rank[1].seconds = 9.0;
+        let found = points(&[(case(Mode::Strong, 1), &one), (case(Mode::Strong, 2), &disturbed)]).unwrap();
+        assert_eq!((found[1].has_processors, found[1].basis), (false, "critical path"));
     }
 
     #[test]
