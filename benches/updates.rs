@@ -2,7 +2,7 @@
 //!
 //! A block of the small case (140 nodes, 100 and 500 neurons) and one of the large case (1,250 nodes, 1,000 neurons). Rates are
 //! elements of z a second; what an update takes in products is in `src/admm/cost.rs`.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::expect_used)]
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use ndarray::{Array1, Array2};
