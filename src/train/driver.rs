@@ -448,6 +448,8 @@ impl<'a, T: Real> Run<'a, T> {
             if ends_here || number + 1 == stages.len() {
                 return self.finish(status, state, new);
             }
+            // What was trained after the best iteration is not built upon.
+            state.best.restore(&mut state.network);
             held = std::mem::take(&mut state.network.layers)
                 .into_iter()
                 .map(|layer| LayerWeights { index: layer.index, weights: layer.weights, b: layer.b })
