@@ -1,7 +1,7 @@
 //! How far is the product from the best of its candidates, in time of one thread?
 //!
 //! Candidates: ndarray's own (matrixmultiply), OpenBLAS as it detects the processor (`OPENBLAS_CORETYPE` corrects it) and
-//! faer's kernels, which the product itself takes where the inner dimension is not short. Shapes are those of training:
+//! faer's kernels, which the product itself takes. Shapes are those of training:
 //! P Wᵀ, R W and Rᵀ P for blocks of nodes, wide and narrow layers, output layers of 10 classes, layer 1 in N dimensions.
 //! Arguments choose rows: `cargo bench --bench product -- f32 140`.
 #![allow(missing_docs, unsafe_code)]

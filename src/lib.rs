@@ -4,7 +4,8 @@
 //! Data flows one way: a file ([`dataset`]) becomes operators and augmented features ([`graph`]); ranks hold
 //! layers and exchange p and q ([`parallel`], [`quantize`]); the updates of Algorithm 1 ([`admm`]) run in stages
 //! ([`train`]); what comes out is a model ([`model`]). [`backprop`] has the methods it is compared with. A [`study`]
-//! makes many runs, and [`report`] draws them; [`timing`] knows where a rank's time went.
+//! makes many runs, and [`report`] draws them; [`timing`] knows where a rank's time went, and [`performance`]
+//! what it would be on other ranks and networks.
 //!
 //! The command `pdadmm-g` is a thin layer over this library. The same run from Rust, in one process:
 //!
@@ -47,6 +48,7 @@ pub mod inspection;
 pub mod linalg;
 pub mod model;
 pub mod parallel;
+pub mod performance;
 pub mod predict;
 pub mod quantize;
 pub mod report;

@@ -5,7 +5,9 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
-use pdadmm_g::cli::{Cli, Command, Failure, dataset, definitions, plan, predict, report, traffic, train};
+use pdadmm_g::cli::{
+    Cli, Command, Failure, dataset, definitions, plan, predict, report, scaling, traffic, train,
+};
 use pdadmm_g::error_chain;
 use pdadmm_g::parallel;
 
@@ -34,6 +36,7 @@ fn main() -> ExitCode {
         }
         Command::Plan(arguments) => in_one_process(plan::run(&arguments)),
         Command::Traffic(arguments) => in_one_process(traffic::run(&arguments)),
+        Command::Scaling(arguments) => in_one_process(scaling::run(&arguments)),
         Command::Report(arguments) => in_one_process(report::run(&arguments)),
         Command::Man(arguments) => in_one_process(definitions::man(&arguments)),
         Command::Completions(arguments) => in_one_process(definitions::completions(&arguments)),

@@ -8,6 +8,11 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+mod busy;
+
+use busy::BusyMeter;
+pub use busy::{BusyTotals, Part};
+
 /// What a rank can be busy with, in the order of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -27,12 +32,10 @@ pub enum Phase {
     B,
     /// z_l.
     Z,
-    /// q_l.
+    /// q_l, and u_l with it.
     Q,
-    /// u_l.
+    /// u of the boundary with the rank below.
     U,
-    /// Terms of the objective and of the residuals, and the search for values that are not finite.
-    Terms,
     /// The gradient and the step of backpropagation.
     Gradient,
     /// Writing messages.
@@ -70,7 +73,6 @@ impl Phase {
         Phase::Z,
         Phase::Q,
         Phase::U,
-        Phase::Terms,
         Phase::Gradient,
         Phase::Encode,
         Phase::Send,
@@ -95,7 +97,6 @@ impl Phase {
             Phase::Z => "z",
             Phase::Q => "q",
             Phase::U => "u",
-            Phase::Terms => "terms",
             Phase::Gradient => "gradient",
             Phase::Encode => "encode",
             Phase::Send => "send",
@@ -128,6 +129,7 @@ pub struct PhaseClock {
     phase: Cell<Phase>,
     since: Cell<Instant>,
     totals: [Cell<PhaseTotal>; Phase::COUNT],
+    busy: BusyMeter,
 }
 
 impl PhaseClock {
@@ -139,6 +141,7 @@ impl PhaseClock {
             phase: Cell::new(Phase::Other),
             since: Cell::new(now),
             totals: std::array::from_fn(|_| Cell::default()),
+            busy: BusyMeter::default(),
         }
     }
 
@@ -171,10 +174,49 @@ impl PhaseClock {
         std::array::from_fn(|i| self.totals[i].get())
     }
 
+    /// Measures from now on what iterations cost the processor.
+    pub fn measure_iterations(&self) {
+        self.busy.switch_on();
+    }
+
+    /// Whether it does.
+    pub fn measures_iterations(&self) -> bool {
+        self.busy.is_on()
+    }
+
+    /// A stage begins: iterations measured so far are forgotten.
+    pub fn begin_stage(&self) {
+        self.busy.restart();
+    }
+
+    /// An iteration begins.
+    pub fn begin_iteration(&self) {
+        self.switch(self.phase.get());
+        self.busy.begin();
+    }
+
+    /// The iteration has come to this part.
+    pub fn begin_part(&self, part: Part) {
+        self.switch(self.phase.get());
+        self.busy.enter(part);
+    }
+
+    /// The iteration ends; it counts if `keep`. `bytes` are those of p and of q that were sent in it.
+    pub fn end_iteration(&self, keep: bool, bytes: [u64; 2]) {
+        self.switch(self.phase.get());
+        self.busy.end(keep, bytes);
+    }
+
+    /// The iterations of this stage that count.
+    pub fn iterations(&self) -> BusyTotals {
+        self.busy.kept()
+    }
+
     fn switch(&self, to: Phase) -> Phase {
         let (now, before) = (Instant::now(), self.phase.get());
         let spent = now - self.since.get();
         self.update(before, |total| total.time += spent);
+        self.busy.book(before, spent);
         self.since.set(now);
         self.phase.replace(to)
     }
@@ -247,6 +289,43 @@ mod tests {
         assert!(of(Phase::P).time + of(Phase::Wait).time <= sum);
         assert_eq!((of(Phase::P).operations, of(Phase::Decode).operations), (7.0, 5.0));
         assert_eq!((of(Phase::P).entries, of(Phase::Other).entries), (1, 0));
+    }
+
+    #[test]
+    fn iterations_are_measured_part_by_part_without_waiting() {
+        let work = || (0..2_000_000u64).fold(0, |x: u64, y| std::hint::black_box(x.wrapping_mul(31) + y));
+        let clock = PhaseClock::new();
+        clock.begin_iteration();
+        clock.end_iteration(true, [1, 1]);
+        assert_eq!(clock.iterations(), BusyTotals::default(), "nobody has asked");
+        clock.measure_iterations();
+        for keep in [false, true, true] {
+            clock.begin_iteration();
+            let p = clock.enter(Phase::P);
+            work();
+            clock.begin_part(Part::P);
+            {
+                let _wait = clock.enter(Phase::Wait);
+                work();
+                spend(5);
+            }
+            drop(p);
+            clock.begin_part(Part::Middle);
+            let _w = clock.enter(Phase::W);
+            work();
+            clock.end_iteration(keep, [3, 4]);
+        }
+        let of = clock.iterations();
+        assert_eq!((of.iterations, of.bytes), (2, [6, 8]));
+        assert!(of.waited >= 0.010 && of.seconds > of.waited, "{of:?}");
+        let [begin, p, middle, q, end] = of.parts;
+        assert!(begin > 0.0 && middle > 0.0 && q == 0.0 && end == 0.0, "{of:?}");
+        assert!(p < 0.5 * of.phases[Phase::Wait as usize], "waiting is no work: {of:?}");
+        let phases: f64 = of.phases.iter().sum();
+        let parts: f64 = of.parts.iter().sum();
+        assert!((phases - of.phases[Phase::Wait as usize] - parts).abs() < 1e-9, "{of:?}");
+        clock.begin_stage();
+        assert_eq!(clock.iterations().iterations, 0);
     }
 
     #[test]

@@ -1,9 +1,10 @@
-//! Where the disk is full, a limit on file sizes is reached, the file system is read-only or the folder vanishes: does the
+//! Where the disk or a quota is full, a limit on file sizes is reached, the file system is read-only or the folder vanishes: does the
 //! run end with a clear error on all ranks, and are the last checkpoint and the input as they were, so that it goes on
 //! when there is room?
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -19,6 +20,9 @@ use program::Launcher;
 use running::Running;
 
 const SETTINGS: &str = "--stages 2,4 --neurons 40 --iterations 60 --quantize pq";
+
+/// Checkpoints above 2 MB: btrfs reserves some hundred KB for each file that it makes.
+const LARGE: &str = "--stages 2,4 --neurons 200 --iterations 60 --quantize pq";
 
 /// A small file system of its own, unmounted when dropped.
 struct SmallDisk {
@@ -38,6 +42,25 @@ impl SmallDisk {
         mounted.then_some(Self { path })
     }
 
+    /// A file system with quotas, in a file of `image`'s path; none, after saying so, where that cannot be.
+    fn with_quotas(path: PathBuf, image: &Path) -> Option<Self> {
+        std::fs::create_dir(&path).unwrap();
+        // The smallest that mkfs.btrfs makes has 109 MiB, most of which are never written.
+        std::fs::File::create(image).unwrap().set_len(120 << 20).unwrap();
+        let (image, place) = (image.as_os_str(), path.as_os_str());
+        // Kernels may lack other kinds of quotas, and those of users do not hold for root.
+        let disk = Self { path: path.clone() };
+        let made = is_done("mkfs.btrfs", &["-q".as_ref(), "-n".as_ref(), "4096".as_ref(), image])
+            && is_done("mount", &["-o".as_ref(), "loop".as_ref(), image, place])
+            && is_done("btrfs", &["quota".as_ref(), "enable".as_ref(), place]);
+        if !made {
+            println!(
+                "skipped: a file system with quotas cannot be made here (root and btrfs-progs are needed)"
+            );
+        }
+        made.then_some(disk)
+    }
+
     fn remount(&self, how: &str) {
         let mut mount = Command::new("mount");
         let status = mount.args(["-o", &format!("remount,{how}")]).arg(&self.path).status().unwrap();
@@ -45,22 +68,34 @@ impl SmallDisk {
     }
 }
 
+/// Runs a command without showing what it says; whether it succeeds.
+fn is_done(program: &str, arguments: &[&OsStr]) -> bool {
+    let mut command = Command::new(program);
+    command.args(arguments).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
+
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.path).status();
+        is_done("umount", &["-l".as_ref(), self.path.as_os_str()]);
     }
 }
 
 struct Place {
+    settings: &'static str,
     scratch: tempfile::TempDir,
     launcher: Option<Launcher>,
 }
 
 impl Place {
     fn new() -> Self {
-        let place = Self { scratch: tempfile::tempdir().unwrap(), launcher: program::launcher() };
+        Self::of(SETTINGS)
+    }
+
+    fn of(settings: &'static str) -> Self {
+        let place = Self { settings, scratch: tempfile::tempdir().unwrap(), launcher: program::launcher() };
         program::generate(&place.data(), 300, 20, 3, 90);
-        program::train(None, 1, &place.data(), &place.path("straight"), SETTINGS);
+        program::train(None, 1, &place.data(), &place.path("straight"), settings);
         place
     }
 
@@ -84,7 +119,7 @@ impl Place {
 
     /// A run that was stopped in iteration 70 of 120.
     fn interrupted(&self, output: &Path) {
-        let settings = settings(SETTINGS, self.data(), output);
+        let settings = settings(self.settings, self.data(), output);
         let outcomes = ThreadCommunicator::run(2, |communicator| {
             let options = RunOptions { stop: Box::new(|iteration| iteration >= 70), ..RunOptions::default() };
             train::<f32>(&settings, communicator, options).map(|outcome| outcome.status.exit_code()).unwrap()
@@ -161,6 +196,34 @@ fn a_full_disk() {
         let left = std::fs::read_dir(&output).unwrap().map(|entry| entry.unwrap().file_name());
         let partial: Vec<_> = left.filter(|name| name.to_string_lossy().contains(".partial")).collect();
         assert!(partial.is_empty(), "{partial:?} takes room that there is none of");
+    }
+    place.goes_on(&output);
+}
+
+#[test]
+fn a_full_quota() {
+    let place = Place::of(LARGE);
+    let Some(disk) = SmallDisk::with_quotas(place.path("disk"), &place.path("image")) else { return };
+    let share = disk.path.join("share");
+    let output = share.join("run");
+    let limit = |size: &str| {
+        // Quotas count what is on disk. The first subvolume has the number 256; through it, a full one could not be given
+        // more.
+        assert!(is_done("sync", &["-f".as_ref(), share.as_os_str()]));
+        let limit = ["qgroup", "limit", size, "0/256"].map(OsStr::new);
+        assert!(is_done("btrfs", &[&limit[..], &[disk.path.as_os_str()]].concat()));
+    };
+    assert!(is_done("btrfs", &["subvolume".as_ref(), "create".as_ref(), share.as_os_str()]));
+    place.interrupted(&output);
+    // Room for a part of a checkpoint, and for nothing.
+    for (room, words) in [
+        (1 << 20, ["cannot write the checkpoint", "quota exceeded"]),
+        (0, ["cannot write ", "quota exceeded"]),
+    ] {
+        let used: u64 = program::contents(&output).keys().map(|path| path.metadata().unwrap().len()).sum();
+        limit(&(used + room).to_string());
+        place.fails(&mut place.train(), &output, &words);
+        limit("none");
     }
     place.goes_on(&output);
 }

@@ -171,13 +171,21 @@ impl<T: Real> Case<T> {
         let (mut space, workers) = (Workspace::new(), Workers::one());
         let mut team = Team::of_one_shard(&mut space, &workers);
         let h = p::gradient_begin(&self.layer, &mut team);
-        p::gradient_finish(&mut self.layer, &mut self.below, h, &self.penalties, &mut team)
+        let (step, residuals) =
+            p::gradient_finish(&mut self.layer, &mut self.below, h, &self.penalties, &mut team);
+        assert_eq!(residuals.is_some(), step.tau > 0.0);
+        if let Some(residuals) = residuals {
+            let formed = self.residual(&self.p(), &self.w());
+            let error = norm2(&(joined(residuals.iter()) - &formed)).sqrt();
+            assert!(error <= slack::<T>() * (1.0 + norm2(&formed).sqrt()), "residuals left for W: {error:e}");
+        }
+        step
     }
 
     fn exact_p(&mut self) {
         let (mut space, workers) = (Workspace::new(), Workers::one());
         let mut team = Team::of_one_shard(&mut space, &workers);
-        let h = p::exact_begin(&self.layer, &mut team);
+        let h = p::exact_begin(&mut self.layer, &mut team);
         p::exact_finish(&self.layer, &mut self.below, h, &self.penalties, &mut team).unwrap();
     }
 
@@ -192,19 +200,26 @@ impl<T: Real> Case<T> {
     fn best_levels_p(&mut self, levels: &LevelSet) -> PStep {
         let (mut space, workers) = (Workspace::new(), Workers::one());
         let mut team = Team::of_one_shard(&mut space, &workers);
-        let h = p::exact_begin(&self.layer, &mut team);
+        let h = p::exact_begin(&mut self.layer, &mut team);
         let below = &mut self.below;
         p_quantized::best_levels(&self.layer, below, h, levels, &self.penalties, &mut team)
     }
 
     fn gradient_step_w(&mut self) -> f64 {
         let below = (self.layer.index > 1).then_some(&self.below);
-        w::gradient(
-            &mut self.layer,
-            below,
-            &self.penalties,
-            &mut Team::of_one_shard(&mut Workspace::new(), &Workers::one()),
-        )
+        let (mut space, workers) = (Workspace::new(), Workers::one());
+        let mut team = Team::of_one_shard(&mut space, &workers);
+        let step = w::gradient(&mut self.layer, below, None, &self.penalties, &mut team);
+        assert_eq!(step.sums.is_some(), step.theta > 0.0);
+        if let Some(sums) = step.sums {
+            // b from what the step has left is the same as from a pass of its own.
+            let mut other = self.layer.clone();
+            b::update(&mut other, self.nodes, Some(sums), &mut team);
+            let mut own = self.layer.clone();
+            b::update(&mut own, self.nodes, None, &mut team);
+            assert!(other.b.iter().zip(&own.b).all(|(x, y)| (*x - *y).abs().f64() <= slack::<T>()));
+        }
+        step.theta
     }
 
     fn exact_w(&mut self) {
@@ -212,6 +227,7 @@ impl<T: Real> Case<T> {
         w::exact(
             &mut self.layer,
             below,
+            false,
             &self.penalties,
             &mut Team::of_one_shard(&mut Workspace::new(), &Workers::one()),
         )
@@ -228,13 +244,14 @@ impl<T: Real> Case<T> {
 }
 
 /// Shapes with more nodes than inputs and fewer, in one block and in several.
-fn shapes() -> [Shape; 5] {
+fn shapes() -> [Shape; 6] {
     [
         Shape::hidden(40, 12, 9),
         Shape::hidden(9, 30, 12),
         Shape::hidden(37, 12, 9).blocks_of(8),
         Shape::hidden(9, 30, 12).blocks_of(4),
         Shape::hidden(25, 1, 1),
+        Shape::hidden(5, 30, 12),
     ]
 }
 
@@ -544,6 +561,7 @@ fn both_forms_of_layer_1_give_the_same_w() {
                     b::update(
                         &mut case.layer,
                         nodes,
+                        None,
                         &mut Team::of_one_shard(&mut Workspace::new(), &Workers::one()),
                     );
                     let layer = &case.layer;
@@ -561,7 +579,8 @@ fn both_forms_of_layer_1_give_the_same_w() {
 in_both_precisions!(b_is_the_mean_of_what_remains, shapes(), check_b);
 fn check_b<T: Real>(shape: Shape, seed: u64) {
     let mut case = Case::<T>::new(shape, seed);
-    b::update(&mut case.layer, shape.nodes, &mut Team::of_one_shard(&mut Workspace::new(), &Workers::one()));
+    let (mut space, workers) = (Workspace::new(), Workers::one());
+    b::update(&mut case.layer, shape.nodes, None, &mut Team::of_one_shard(&mut space, &workers));
     let remains = case.residual(&case.p(), &case.w()).mean_axis(Axis(0)).unwrap();
     assert!(remains.iter().all(|mean| mean.abs() <= slack::<T>() * 10.0), "{shape:?}: {remains}");
     let fit = |case: &Case<T>| norm2(&case.residual(&case.p(), &case.w()));
@@ -580,8 +599,9 @@ fn check_z<T: Real>(shape: Shape, seed: u64) {
     let old = joined(case.layer.blocks.iter().map(|block| &block.z));
     let q = of::<T>(&random(&mut rng, shape.nodes, shape.outputs));
     let a = joined(case.layer.blocks.iter().map(|block| &block.m)) + case.layer.b.mapv(|b| b.f64());
-    z::update(&mut case.layer.blocks[0], &case.layer.b, &q);
+    let fit = z::update(&mut case.layer.blocks[0], &case.layer.b, &q);
     let new = joined(case.layer.blocks.iter().map(|block| &block.z));
+    assert!((fit - norm2(&(&new - &a))).abs() <= slack::<T>() * fit);
     for (((&new, &old), &a), q) in new.iter().zip(&old).zip(&a).zip(&q) {
         let value = |z: f64| (z - a).powi(2) + (q.f64() - z.max(0.0)).powi(2) + (z - old).powi(2);
         let bound = 8.0;
@@ -609,11 +629,16 @@ fn check_z_last<T: Real>(shape: Shape, seed: u64) {
         let value = |z: &Matrix| risk(z) + 0.5 * nu * norm2(&(z - &a));
         let old = joined(case.layer.blocks.iter().map(|block| &block.z));
         let tolerance = if T::SIZE == 4 { 1e-7 } else { 1e-12 };
-        z_last::update(&mut case.layer.blocks[0], &case.layer.b, &labels, nu, tolerance);
+        let newton = &mut z_last::Newton::default();
+        let block = &mut case.layer.blocks[0];
+        let step = z_last::update(block, &case.layer.b, &labels, nu, tolerance, newton);
         let new = joined(case.layer.blocks.iter().map(|block| &block.z));
         assert!(value(&new) < value(&old));
-        let block_risk = z_last::risk(&case.layer.blocks[0].z, &labels);
-        assert!((block_risk - risk(&new)).abs() <= 1e-9 * (1.0 + block_risk));
+        for (told, expected) in
+            [(step.risk, risk(&new)), (step.local_loss, risk(&a)), (step.fit, norm2(&(&new - &a)))]
+        {
+            assert!((told - expected).abs() <= slack::<T>() * (1.0 + expected), "{told} for {expected}");
+        }
         for ((z, a), &y) in new.rows().into_iter().zip(a.rows()).zip(&labels) {
             let top = z.fold(f64::MIN, |top, z| top.max(*z));
             let soft = z.mapv(|z| (z - top).exp());
@@ -642,8 +667,11 @@ fn check_q_and_u<T: Real>(_: Shape, seed: u64) {
     let (z, mut block) = boundary_block::<T>(seed);
     let before = block.clone();
     let step = q::update(&z, &mut block, &penalties, None, None);
-    u::update(&mut block, rho);
-    let mut change2 = 0.0;
+    // On the other side of the boundary u is moved alone, by the same p and q.
+    let mut other = BoundaryBlock { u: before.u.clone(), ..block.clone() };
+    u::update(&mut other, rho);
+    assert_eq!(other.u, block.u);
+    let [mut change2, mut coupling, mut inner, mut primal] = [0.0; 4];
     for ((i, j), q) in block.q.indexed_iter() {
         let at = |a: &Array2<T>| a[[i, j]].f64();
         let (q, f, p, u) = (q.f64(), at(&z).max(0.0), at(&before.p), at(&before.u));
@@ -655,8 +683,15 @@ fn check_q_and_u<T: Real>(_: Shape, seed: u64) {
         // What Lemma 1 rests on.
         assert!((new_u - nu * (q - f)).abs() <= slack::<T>());
         change2 += (q - at(&before.q)).powi(2);
+        coupling += (q - f).powi(2);
+        inner += new_u * (p - q);
+        primal += (p - q).powi(2);
     }
-    assert!((step.change2 - change2).abs() <= slack::<T>() * change2);
+    for (told, expected) in
+        [(step.change2, change2), (step.coupling, coupling), (step.inner, inner), (step.primal, primal)]
+    {
+        assert!((told - expected).abs() <= slack::<T>() * (1.0 + expected.abs()), "{told} for {expected}");
+    }
     assert_eq!((block.p, step.peak), (before.p, 0.0));
 }
 

@@ -226,7 +226,7 @@ fn write_seeds() {
         b"data='g.h5'\noutput='r'\nquantize='pq'\nbits=4\nseed=7\nfeature-norm='row'\nthreads=2\n",
     );
     write_messages(&put);
-    for kind in [FileKind::Dataset, FileKind::Model] {
+    for kind in [FileKind::Dataset, FileKind::Model, FileKind::Checkpoint] {
         let path = folder().join(format!("{kind:?}").to_lowercase()).join("tiny");
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         tiny_hdf5::write(kind, &path);

@@ -1,6 +1,7 @@
 //! Does `--runs` give the runs that single seeds give, with their means and deviations, in folders of their own?
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -217,6 +218,65 @@ fn what_was_stopped_goes_on_and_comes_to_the_same() {
     assert!(!place.path("long/run-1").exists());
     let again = resume("long", "", 75);
     assert!(again.contains("resumed"), "{again}");
+}
+
+/// Runs that are gone on with find the data set in another place, which the settings then name; another data set is refused,
+/// whether a run goes on or a new one follows.
+#[test]
+fn the_data_set_may_move_but_not_change() {
+    let place = Place::new();
+    program::generate(&place.path("other.h5"), 500, 12, 3, 46);
+    for (name, settings) in
+        [("admm", "--layers 3 --iterations 9"), ("adam", "--optimizer adam --layers 2 --iterations 12")]
+    {
+        let settings = format!("{settings} --neurons 12 --runs 3");
+        place.train(1, &format!("{name}-whole"), &settings);
+        place.train(1, name, &settings);
+        let folder = place.path(name);
+        // As if the job had been killed in the second run, or (below) before the third.
+        std::fs::remove_file(folder.join("run-1/summary.json")).unwrap();
+        std::fs::remove_file(folder.join("summary.json")).unwrap();
+        std::fs::remove_dir_all(folder.join("run-2")).unwrap();
+        let resume = |data: &str, code: i32| {
+            let mut command = program::alone();
+            command.args(["train", "--resume"]).arg(&folder).arg("--data").arg(place.path(data));
+            let outcome = program::run(&mut command);
+            assert_eq!(outcome.status.and_then(|status| status.code()), Some(code), "{}", outcome.stderr);
+            outcome.stderr
+        };
+        let refused = || {
+            let before = program::contents(&folder);
+            let stderr = resume("other.h5", 3);
+            let words = format!("{} was trained on ", folder.join("run-0").display());
+            assert!(stderr.contains(&words) && stderr.contains("but --data is "), "{stderr}");
+            assert_eq!(changed(before, program::contents(&folder)), ["summary.json"]);
+        };
+        refused();
+        std::fs::rename(place.path("data.h5"), place.path("moved.h5")).unwrap();
+        resume("moved.h5", 0);
+        let config = |of: &str| std::fs::read_to_string(folder.join(of)).unwrap();
+        for of in ["config.toml", "run-1/config.toml", "run-2/config.toml"] {
+            assert!(config(of).contains("moved.h5") && !config(of).contains("data.h5"), "{}", config(of));
+        }
+        for run in ["run-0", "run-1", "run-2"] {
+            let of = |output: &Path| program::weights(&output.join(run).join("model.h5"));
+            assert!(of(&place.path(&format!("{name}-whole"))) == of(&folder), "{name}: {run}");
+        }
+        std::fs::rename(place.path("moved.h5"), place.path("data.h5")).unwrap();
+        std::fs::remove_dir_all(folder.join("run-2")).unwrap();
+        std::fs::remove_file(folder.join("summary.json")).unwrap();
+        refused();
+        resume("data.h5", 0);
+        assert!(config("config.toml").contains("data.h5"), "{}", config("config.toml"));
+    }
+}
+
+/// Names of the files whose content is not as before.
+fn changed(before: BTreeMap<PathBuf, String>, after: BTreeMap<PathBuf, String>) -> Vec<String> {
+    let paths: BTreeSet<&PathBuf> = before.keys().chain(after.keys()).collect();
+    let differ = paths.into_iter().filter(|path| before.get(*path) != after.get(*path));
+    let name = |path: &PathBuf| path.file_name().unwrap().to_string_lossy().into_owned();
+    differ.map(name).filter(|name| name != ".lock").collect()
 }
 
 /// The first of several runs is killed while it takes the place of an earlier command's: what goes on is the new one.

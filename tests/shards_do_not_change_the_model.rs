@@ -20,6 +20,9 @@ fn agree(launcher: &Launcher, data: &Path, settings: &str, grids: &[(usize, &str
         let folder = scratch.path().join(format!("{ranks}-{shards}"));
         program::train(Some(launcher), *ranks, data, &folder, &format!("{settings} --shards {shards}"));
         hold_alike(&serial, &folder, &format!("{ranks} ranks, {shards} shards, {settings}"));
+        let summary = std::fs::read_to_string(folder.join("summary.json")).unwrap();
+        let summary: serde_json::Value = serde_json::from_str(&summary).unwrap();
+        assert!(summary["bytes"]["other"].as_u64() > Some(0), "sums between shards are counted");
     }
 }
 

@@ -244,6 +244,28 @@ fn a_run_that_is_stopped_goes_on(slurm: &Slurm, launcher: &str) {
     }
 }
 
+fn a_study_of_scaling(slurm: &Slurm, launcher: &str) {
+    let desk = Desk::new(slurm, launcher);
+    desk.run("--ntasks=3 --cpus-per-task=1", "scaling.sbatch", "");
+    for ranks in [1, 2] {
+        let run = desk.path(&format!("slurm-scaling/study/strong-3-layers-{ranks}-ranks/repeat-3"));
+        let summary = program::summary(&run);
+        assert_eq!(
+            (&summary["status"], &summary["ranks"]),
+            (&"finished".into(), &ranks.into()),
+            "{}",
+            desk.logs()
+        );
+        assert_eq!(summary["by_rank"].as_array().unwrap().len(), ranks);
+    }
+    assert!(desk.logs().contains("| strong | 3 | 2 |"), "{}", desk.logs());
+    // Submitted again, with what it had been given by itself: nothing is left to do.
+    let again = "--data slurm-scaling/graph.h5 --output slurm-scaling/study --layers 3";
+    desk.run("--ntasks=3 --cpus-per-task=1 --job-name=again", "scaling.sbatch", again);
+    let logs = desk.logs();
+    assert_eq!(logs.matches("run        strong-3-layers").count(), 2 * 3, "{logs}");
+}
+
 /// The blocks of docs/slurm.md that stand below this mark are run as they are; every job that they submit ends well.
 fn documented_commands(slurm: &Slurm) {
     let page = std::fs::read_to_string(repository().join("docs/slurm.md")).unwrap();
@@ -279,6 +301,7 @@ fn every_script_runs() {
     let slurm = Slurm::start();
     for launcher in ["srun", "mpirun"] {
         one_run(&slurm, launcher);
+        a_study_of_scaling(&slurm, launcher);
         a_run_that_is_stopped_goes_on(&slurm, launcher);
     }
     an_array(&slurm);

@@ -18,7 +18,15 @@ fn flags(help: &str) -> Vec<String> {
 
 #[test]
 fn manual_pages_have_every_flag_of_the_help() {
-    for command in [&["train"][..], &["predict"], &["report"], &["dataset", "import"], &["traffic"]] {
+    for command in [
+        &["train"][..],
+        &["predict"],
+        &["report"],
+        &["dataset", "import"],
+        &["traffic"],
+        &["scaling"],
+        &["plan"],
+    ] {
         let page = output_of(&[&["man"], command].concat()).replace("\\-", "-");
         assert!(page.contains(".TH"), "{command:?}");
         let help = output_of(&[command, &["-h"]].concat());

@@ -24,7 +24,8 @@ if [ -z "$program" ]; then
         fail "no pdadmm-g in $folder/release and on PATH: cargo build --release, or set PDADMM_PROGRAM"
 fi
 
-ranks=${SLURM_NTASKS:-1} threads=${SLURM_CPUS_PER_TASK:-1}
+# A script whose steps are of several sizes sets `ranks` itself.
+ranks=${ranks:-${SLURM_NTASKS:-1}} threads=${SLURM_CPUS_PER_TASK:-1}
 # Factorisations run on one thread; OpenBLAS would start one a core in every rank.
 export OPENBLAS_NUM_THREADS=1
 # A log has no room for a bar.

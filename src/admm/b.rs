@@ -1,41 +1,88 @@
 //! Line 3 of Algorithm 1: b_l (Eq. 5).
 
-use ndarray::Array1;
+use ndarray::Array2;
 
-use super::{Layer, Team};
-use crate::linalg::Real;
-use crate::linalg::elements::{flat_mut, rows};
+use super::{Layer, LayerBlock, Team};
+use crate::linalg::elements::{flat_mut, rows, rows_mut, vectorised};
+use crate::linalg::{MatrixSum, Real};
 
 /// b_l ← mean over nodes of (z_l − W_l p_l): the exact minimiser of ν/2 ‖z_l − W_l p_l − b_l‖².
 ///
 /// Eq. 5 as printed divides by ν alone and overshoots N-fold; the mean is what the published code takes.
-/// z, W p: nodes × n_l. Cost: 2 N n_l.
-pub fn update<T: Real>(layer: &mut Layer<T>, nodes: usize, team: &mut Team<'_, T>) {
-    let Team { workspace, workers, shards, .. } = team;
+/// z, W p: nodes × n_l. `sums` are those of [`column_sums`], where the update of W has made them. Cost: 2 N n_l.
+pub fn update<T: Real>(
+    layer: &mut Layer<T>,
+    nodes: usize,
+    sums: Option<Vec<Array2<T>>>,
+    team: &mut Team<'_, T>,
+) {
     let n = layer.b.len();
-    let mut sums = workspace.take_blocks(layer.blocks.iter().map(|_| 1), n);
-    let blocks = &layer.blocks;
-    workers.each(&mut sums, |i, sum| {
-        sum.fill(T::zero());
-        let mut row = sum.row_mut(0);
-        for (z, m) in rows(&blocks[i].z).zip(rows(&blocks[i].m)) {
-            for ((s, &z), &m) in row.iter_mut().zip(z).zip(m) {
-                *s += z - m;
-            }
-        }
+    let sums = sums.unwrap_or_else(|| {
+        let mut sums = take_sums(&layer.blocks, n, team);
+        team.each(&mut sums[..], |i, sum| column_sums(&layer.blocks[i], sum));
+        sums
     });
-    let mut total = workspace.take((1, n));
-    let tree = workspace.sum((1, n));
+    let mut total = team.workspace.take((1, n));
+    let tree = team.workspace.sum((1, n));
     if tree.is_empty() {
-        tree.push(crate::linalg::MatrixSum::new((1, n)));
+        tree.push((MatrixSum::new((1, n)), Array2::zeros((1, n))));
     }
-    for sum in &sums {
-        tree[0].push(|partial| partial.assign(sum));
+    if let [(tree, _), ..] = &mut tree[..] {
+        for sum in &sums {
+            tree.push(|partial| partial.assign(sum));
+        }
+        tree.finish(&mut total);
     }
-    tree[0].finish(&mut total);
-    shards.sum_elements(flat_mut(&mut total), &mut workspace.incoming);
+    team.shards.sum_elements(flat_mut(&mut total), &mut team.workspace.incoming);
     let scale = T::of(1.0 / nodes as f64);
-    layer.b = Array1::from_iter(total.iter().map(|&s| s * scale));
-    workspace.give(total);
-    workspace.give_blocks(sums);
+    layer.b.zip_mut_with(&total.row(0), |b, &sum| *b = sum * scale);
+    team.workspace.give(total);
+    team.workspace.give_blocks(sums);
+}
+
+/// A row of n_l sums for each block.
+pub(super) fn take_sums<T: Real>(
+    blocks: &[LayerBlock<T>],
+    n: usize,
+    team: &mut Team<'_, T>,
+) -> Vec<Array2<T>> {
+    team.workspace.take_blocks(blocks.iter().map(|_| 1), n)
+}
+
+/// `sum` ← Σ over the nodes of a block of z − W p, 1 × n_l.
+fn column_sums<T: Real>(block: &LayerBlock<T>, sum: &mut Array2<T>) {
+    let sum = flat_mut(sum);
+    sum.fill(T::zero());
+    vectorised(
+        #[inline(always)]
+        || {
+            for (z, m) in rows(&block.z).zip(rows(&block.m)) {
+                for ((s, &z), &m) in sum.iter_mut().zip(z).zip(m) {
+                    *s += z - m;
+                }
+            }
+        },
+    );
+}
+
+/// W p ← W p + `scale` D of a block, and `sum` ← Σ over its nodes of z − W p, in one pass. `direction` gives D's rows.
+pub(super) fn step_with_sums<'a, T: Real>(
+    block: &mut LayerBlock<T>,
+    direction: impl Iterator<Item = &'a [T]>,
+    scale: T,
+    sum: &mut Array2<T>,
+) {
+    let (LayerBlock { m, z }, sum) = (block, flat_mut(sum));
+    sum.fill(T::zero());
+    vectorised(
+        #[inline(always)]
+        || {
+            for ((m, d), z) in rows_mut(m).zip(direction).zip(rows(z)) {
+                for (((m, &d), &z), s) in m.iter_mut().zip(d).zip(z).zip(sum.iter_mut()) {
+                    *m += scale * d;
+                    *s += z - *m;
+                }
+            }
+        },
+    );
 }

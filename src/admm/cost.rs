@@ -5,6 +5,7 @@
 //! nothing, and neither do what layer 1 keeps from iteration to iteration (its Gram matrix and its inverses) and the
 //! tries of a rounded step beyond the first.
 
+use super::w::residuals_by_nodes;
 use super::{Layer, Weights};
 use crate::linalg::Real;
 use crate::linalg::gram::gram_operations;
@@ -79,11 +80,17 @@ impl LayerShape {
         match self.form {
             Form::Dual if ways.exact_w => products,
             Form::Dual => products / 2.0,
+            Form::Hidden if !ways.exact_w && self.step_by_nodes() => {
+                products / 2.0 + gram_operations(self.nodes, self.inputs) + 2.0 * nodes * nodes * m
+            }
             _ if !ways.exact_w => products,
             Form::First => products + 2.0 * m * n * n,
             // A term more where layers between have a proximal term, which is what they have by default.
             Form::Hidden if self.by_nodes() => {
-                3.0 * products / 2.0 + 2.0 * nodes * nodes * (m + n) + nodes.powi(3)
+                3.0 * products / 2.0
+                    + gram_operations(self.nodes, self.inputs)
+                    + 2.0 * nodes * nodes * m
+                    + nodes.powi(3)
             }
             Form::Hidden => products + gram_operations(self.inputs, self.nodes) + 2.0 * m * n * n + n.powi(3),
         }
@@ -98,6 +105,11 @@ impl LayerShape {
     /// Whether the exact W takes the N × N form.
     pub fn by_nodes(&self) -> bool {
         self.form == Form::Hidden && self.one_block && self.nodes < self.inputs
+    }
+
+    /// Whether the gradient step of W multiplies residuals with pᵀp, N × N.
+    fn step_by_nodes(&self) -> bool {
+        self.one_block && residuals_by_nodes(self.nodes, (self.outputs, self.inputs))
     }
 
     fn sizes(&self) -> (f64, f64, f64) {

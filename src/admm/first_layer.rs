@@ -5,12 +5,12 @@
 //!
 //! A shard holds its own nodes' rows of X, K, A⁰ and D; what K is multiplied with is gathered from all shards.
 
-use ndarray::{Array1, Array2, s};
+use ndarray::{Array2, s};
 
-use super::p::{residual, target};
 use super::penalties::WeightPenalty;
-use super::{LayerBlock, Penalties, Team};
-use crate::linalg::elements::{flat, flat_mut, frobenius2};
+use super::w::WStep;
+use super::{LayerBlock, Penalties, Team, b};
+use crate::linalg::elements::{flat, flat_mut, frobenius2, rows, step_along, sum_squares, sum2, vectorised};
 use crate::linalg::factor::FactorError;
 use crate::linalg::{MatrixSum, NodeShards, Real, ScalarSum, Workers, product::product};
 
@@ -86,13 +86,16 @@ impl<T: Real> DualWeights<T> {
 
     /// ‖W‖² = c² f⁰ + [c ⟨A⁰, D⟩ + ⟨D, W p⟩], since W p is X Wᵀ = c A⁰ + K D: c² f⁰, and this shard's part of the rest.
     pub fn norm2_with(&self, blocks: &[LayerBlock<T>]) -> [f64; 2] {
-        let mut start = 0;
-        let along = ScalarSum::of(blocks.iter().map(|block| {
-            let rows = s![start..start + block.m.nrows(), ..];
-            start += block.m.nrows();
-            let (d, a0) = (self.d.slice(rows), self.a0.slice(rows));
-            let terms = d.iter().zip(&a0).zip(&block.m);
-            terms.map(|((d, a0), m)| d.f64() * (self.c * a0.f64() + m.f64())).sum::<f64>()
+        let along = ScalarSum::of(starts(blocks).map(|(start, block)| {
+            let rows = start..start + block.m.len();
+            let (d, a0) = (&flat(&self.d)[rows.clone()], &flat(&self.a0)[rows]);
+            let times_d = |x: &[T]| {
+                vectorised(
+                    #[inline(always)]
+                    || sum2(d, x, |d, x| d * x),
+                )
+            };
+            self.c * times_d(a0) + times_d(flat(&block.m))
         }));
         [self.c * self.c * self.f0, along]
     }
@@ -106,54 +109,73 @@ impl<T: Real> DualWeights<T> {
     }
 
     /// One majorised gradient step in (c, D): α = μ c, E = μ D − ν r, ‖g‖² = α² f⁰ + 2 α ⟨A⁰, E⟩ + ⟨E, K E⟩,
-    /// g X = α A⁰ + K E, θ = (ν‖g X‖² + μ‖g‖²)/‖g‖². Returns θ, 0 where skipped. Cost: 2 N² n_1.
+    /// g X = α A⁰ + K E, θ = (ν‖g X‖² + μ‖g‖²)/‖g‖². Cost: 2 N² n_1.
+    /// `r` is z − W p − b by block.
     pub(super) fn gradient(
         &mut self,
         blocks: &mut [LayerBlock<T>],
-        b: &Array1<T>,
+        r: Vec<Array2<T>>,
         penalty: &WeightPenalty,
         penalties: &Penalties,
         team: &mut Team<'_, T>,
-    ) -> f64 {
+    ) -> WStep<T> {
         let nu = penalties.nu;
         let mu = penalty.decay(nu);
         let alpha = mu * self.c;
         let mut e = team.workspace.take(self.d.dim());
-        gather_blocks(blocks, b, &mut e, residual);
-        ndarray::Zip::from(&mut e).and(&self.d).for_each(|e, &d| *e = T::of(mu) * d - T::of(nu) * *e);
-        let all_e = self.of_all_shards(&e, team);
-        let mut gx = team.workspace.take(self.d.dim());
-        self.times_gram(&self.gram, &all_e, T::zero(), blocks, &mut gx, team.workers);
         let mut start = 0;
-        let [a0_e, e_gx, gx2] = team.sums(blocks.iter().map(|block| {
-            let rows = s![start..start + block.m.nrows(), ..];
-            start += block.m.nrows();
-            let (mut gx, e, a0) = (gx.slice_mut(rows), e.slice(rows), self.a0.slice(rows));
-            let mut sums = [0.0; 3];
-            ndarray::Zip::from(&mut gx).and(&e).and(&a0).for_each(|gx, &e, &a0| {
-                sums[0] += a0.f64() * e.f64();
-                sums[1] += e.f64() * gx.f64();
-                *gx += T::of(alpha) * a0;
-                sums[2] += gx.f64() * gx.f64();
-            });
-            sums
-        }));
-        let g2 = alpha * alpha * self.f0 + 2.0 * alpha * a0_e + e_gx;
-        let mut theta = 0.0;
-        if g2.is_normal() && g2 > 0.0 {
-            theta = (nu * gx2 + mu * g2) / g2;
-            let scale = T::of(-1.0 / theta);
-            self.c -= alpha / theta;
-            self.d.scaled_add(scale, &e);
-            let mut start = 0;
-            for block in blocks {
-                let rows = s![start..start + block.m.nrows(), ..];
-                start += block.m.nrows();
-                block.m.scaled_add(scale, &gx.slice(rows));
-            }
+        for r in &r {
+            let rows = start..start + r.len();
+            start = rows.end;
+            let (e, d) = (&mut flat_mut(&mut e)[rows.clone()], &flat(&self.d)[rows]);
+            let [mu, nu] = [mu, nu].map(T::of);
+            vectorised(
+                #[inline(always)]
+                || {
+                    for ((e, &d), &r) in e.iter_mut().zip(d).zip(flat(r)) {
+                        *e = mu * d - nu * r;
+                    }
+                },
+            );
         }
-        [e, all_e, gx].into_iter().for_each(|matrix| team.workspace.give(matrix));
-        theta
+        team.workspace.give_blocks(r);
+        let mut gx = team.workspace.take(self.d.dim());
+        self.times(&self.gram, &e, &mut gx, team);
+        let mut norms = team.workspace.take_sums(blocks.len());
+        for ((start, block), norms) in starts(blocks).zip(&mut norms) {
+            let rows = start..start + block.m.len();
+            let gx = &mut flat_mut(&mut gx)[rows.clone()];
+            let (e, a0) = (&flat(&e)[rows.clone()], &flat(&self.a0)[rows]);
+            let [a0_e, e_gx, gx2, ..] = norms;
+            let alpha = T::of(alpha);
+            vectorised(
+                #[inline(always)]
+                || {
+                    *a0_e = sum2(a0, e, |a0, e| a0 * e);
+                    *e_gx = sum2(e, gx, |e, gx| e * gx);
+                    gx.iter_mut().zip(a0).for_each(|(gx, &a0)| *gx += alpha * a0);
+                    *gx2 = sum_squares(gx);
+                },
+            );
+        }
+        let [a0_e, e_gx, gx2] = team.sums_of(norms);
+        let g2 = alpha * alpha * self.f0 + 2.0 * alpha * a0_e + e_gx;
+        let mut step = WStep { theta: 0.0, sums: None };
+        if g2.is_normal() && g2 > 0.0 {
+            step.theta = (nu * gx2 + mu * g2) / g2;
+            let scale = T::of(-1.0 / step.theta);
+            self.c -= alpha / step.theta;
+            step_along(&mut self.d, &e, scale);
+            let n = self.d.ncols();
+            let mut sums = b::take_sums(blocks, n, team);
+            let mut rows = rows(&gx);
+            for (block, sum) in blocks.iter_mut().zip(&mut sums) {
+                b::step_with_sums(block, rows.by_ref().take(block.z.nrows()), scale, sum);
+            }
+            step.sums = Some(sums);
+        }
+        [e, gx].into_iter().for_each(|matrix| team.workspace.give(matrix));
+        step
     }
 
     /// The exact minimiser with proximal ε, λ = μ + ε: c' = ε c/λ and
@@ -162,7 +184,6 @@ impl<T: Real> DualWeights<T> {
     pub(super) fn exact(
         &mut self,
         blocks: &mut [LayerBlock<T>],
-        b: &Array1<T>,
         penalty: &WeightPenalty,
         penalties: &Penalties,
         team: &mut Team<'_, T>,
@@ -182,35 +203,65 @@ impl<T: Real> DualWeights<T> {
             self.inverse = None;
             self.inverse = Some((key(lambda), self.ridge_inverse(nu, lambda, team.shards)?));
         }
-        let Some((_, inverse)) = &self.inverse else { return Ok(()) };
-        let mut right = team.workspace.take(self.d.dim());
-        gather_blocks(blocks, b, &mut right, target);
-        let pull = if epsilon > 0.0 { epsilon * self.c * nu / lambda } else { 0.0 };
-        ndarray::Zip::from(&mut right).and(&self.d).and(&self.a0).for_each(|right, &d, &a0| {
-            *right = T::of(nu) * *right + T::of(epsilon) * d - T::of(pull) * a0;
-        });
-        let all_right = self.of_all_shards(&right, team);
         let mut d = std::mem::replace(&mut self.d, Array2::zeros((0, 0)));
-        self.times_gram(inverse, &all_right, T::zero(), blocks, &mut d, team.workers);
+        let mut right = team.workspace.take(d.dim());
+        let pull = if epsilon > 0.0 { epsilon * self.c * nu / lambda } else { 0.0 };
+        let [nu, epsilon_of, pull] = [nu, epsilon, pull].map(T::of);
+        for (start, block) in starts(blocks) {
+            let rows = start..start + block.m.len();
+            let right = &mut flat_mut(&mut right)[rows.clone()];
+            let (d, a0) = (&flat(&d)[rows.clone()], &flat(&self.a0)[rows]);
+            vectorised(
+                #[inline(always)]
+                || {
+                    for (((right, &t), &d), &a0) in right.iter_mut().zip(flat(&block.m)).zip(d).zip(a0) {
+                        *right = nu * t + epsilon_of * d - pull * a0;
+                    }
+                },
+            );
+        }
+        if let Some((_, inverse)) = &self.inverse {
+            self.times(inverse, &right, &mut d, team);
+        }
         self.d = d;
         self.c = if epsilon > 0.0 { epsilon * self.c / lambda } else { 0.0 };
         team.workspace.give(right);
-        team.workspace.give(all_right);
         self.refresh(blocks, team);
         Ok(())
     }
 
     /// W p = c A⁰ + K D of every block formed anew. Cost: 2 N² n_1.
     pub(super) fn refresh(&self, blocks: &mut [LayerBlock<T>], team: &mut Team<'_, T>) {
-        let all_d = self.of_all_shards(&self.d, team);
-        let c = T::of(self.c);
-        let starts = starts(blocks);
-        team.workers.each(blocks, |i, block| {
-            let rows = s![starts[i]..starts[i] + block.m.nrows(), ..];
-            block.m.assign(&self.a0.slice(rows));
-            product(T::one(), &self.gram.slice(rows), &all_d, c, &mut block.m);
-        });
-        team.workspace.give(all_d);
+        let mut m = team.workspace.take(self.d.dim());
+        self.times(&self.gram, &self.d, &mut m, team);
+        let (c, mut start) = (T::of(self.c), 0);
+        for block in blocks {
+            let rows = start..start + block.m.len();
+            start = rows.end;
+            let (kd, a0) = (&flat(&m)[rows.clone()], &flat(&self.a0)[rows]);
+            vectorised(
+                #[inline(always)]
+                || {
+                    for ((m, &kd), &a0) in flat_mut(&mut block.m).iter_mut().zip(kd).zip(a0) {
+                        *m = kd + c * a0;
+                    }
+                },
+            );
+        }
+        team.workspace.give(m);
+    }
+
+    /// out ← M B for M of this shard's rows, nodes × N, and B of all nodes, of which `b` holds this shard's.
+    ///
+    /// Threads split the rows as they like, an element of a product does not depend on the rows beside it.
+    fn times(&self, m: &Array2<T>, b: &Array2<T>, out: &mut Array2<T>, team: &mut Team<'_, T>) {
+        if team.shards.count() == 1 {
+            return team.workers.product(T::one(), m, b, T::zero(), out);
+        }
+        let mut all = team.workspace.take((self.gram.ncols(), b.ncols()));
+        team.shards.gather(flat(b), flat_mut(&mut all));
+        team.workers.product(T::one(), m, &all, T::zero(), out);
+        team.workspace.give(all);
     }
 
     /// This shard's rows of (ν K + λ I)^-1.
@@ -247,64 +298,13 @@ impl<T: Real> DualWeights<T> {
             [rows.map(|i| self.gram[[i, self.first_node + i]].f64()).sum()]
         })
     }
-
-    /// The rows of all shards of a matrix of which this shard has `own`.
-    fn of_all_shards(&self, own: &Array2<T>, team: &mut Team<'_, T>) -> Array2<T> {
-        let mut all = team.workspace.take((self.gram.ncols(), own.ncols()));
-        team.shards.gather(flat(own), flat_mut(&mut all));
-        all
-    }
-
-    /// out ← M B + β out for M of this shard's rows, a block of nodes after another, so that shapes depend on blocks alone.
-    fn times_gram(
-        &self,
-        m: &Array2<T>,
-        b: &Array2<T>,
-        beta: T,
-        blocks: &[LayerBlock<T>],
-        out: &mut Array2<T>,
-        workers: &Workers,
-    ) {
-        let mut start = 0;
-        let mut parts = Vec::with_capacity(blocks.len());
-        let mut rest = out.view_mut();
-        for block in blocks {
-            let length = block.m.nrows();
-            let (part, others) = rest.split_at(ndarray::Axis(0), length);
-            parts.push((start, part));
-            rest = others;
-            start += length;
-        }
-        workers.each(&mut parts, |_, (start, part)| {
-            let rows = s![*start..*start + part.nrows(), ..];
-            product(T::one(), &m.slice(rows), b, beta, part);
-        });
-    }
 }
 
-/// The first row of each block in matrices of all of this shard's nodes.
-fn starts<T: Real>(blocks: &[LayerBlock<T>]) -> Vec<usize> {
-    let start = |next: &mut usize, block: &LayerBlock<T>| {
+/// The blocks, each with the place of its first element in matrices of all of this shard's nodes.
+fn starts<T: Real>(blocks: &[LayerBlock<T>]) -> impl Iterator<Item = (usize, &LayerBlock<T>)> {
+    blocks.iter().scan(0, |next, block| {
         let start = *next;
-        *next += block.m.nrows();
-        Some(start)
-    };
-    blocks.iter().scan(0, start).collect()
-}
-
-/// Collects what `fill` writes for each block into the rows of `whole`.
-fn gather_blocks<T: Real>(
-    blocks: &[LayerBlock<T>],
-    b: &Array1<T>,
-    whole: &mut Array2<T>,
-    fill: impl Fn(&LayerBlock<T>, &Array1<T>, &mut Array2<T>),
-) {
-    if let [block] = blocks {
-        return fill(block, b, whole);
-    }
-    for (block, start) in blocks.iter().zip(starts(blocks)) {
-        let mut part = Array2::zeros(block.m.dim());
-        fill(block, b, &mut part);
-        whole.slice_mut(s![start..start + part.nrows(), ..]).assign(&part);
-    }
+        *next += block.m.len();
+        Some((start, block))
+    })
 }

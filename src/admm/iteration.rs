@@ -7,12 +7,11 @@
 use super::cost::{LayerShape, Ways};
 use super::p::{self, PStep};
 use super::p_quantized::{self, QuantizedP, SpectralNorm};
-use super::q::{self, QStep};
-use super::residuals::{LayerTerms, layer_terms};
-use super::{Boundary, Layer, Penalties, Subproblem, Team, b, u, w, z, z_last};
-use crate::linalg::Real;
+use super::residuals::LayerTerms;
+use super::{Boundary, Layer, Penalties, Subproblem, Team, b, q, u, w, z, z_last};
 use crate::linalg::elements::{self, flat_mut, larger};
 use crate::linalg::factor::FactorError;
+use crate::linalg::{Real, ScalarSum};
 use crate::quantize::{LevelSet, Wire};
 use crate::timing::Phase;
 
@@ -236,7 +235,8 @@ pub fn iterate<T: Real, N: Neighbours<T>>(
         let mut ways = Ways { exact_w: exact, exact_p: false, refreshed: false };
         let mut report = LayerReport { index: l, ..LayerReport::default() };
 
-        // Lines 1: p.
+        // Line 1: p.
+        let (mut residuals, mut targets_are_there) = (None, false);
         if let Some(below) = below {
             let boundary = &mut state.boundaries[below];
             let levels = rules.p_levels.as_ref().and_then(|sets| sets.get(l - 2));
@@ -248,6 +248,7 @@ pub fn iterate<T: Real, N: Neighbours<T>>(
                 true => p::exact_begin(layer, team),
                 false => p::gradient_begin(layer, team),
             };
+            targets_are_there = solve;
             if i == 0 && !std::mem::take(&mut state.below_is_current) {
                 receive_q(boundary, rules, neighbours, team, scale)?;
             }
@@ -263,18 +264,25 @@ pub fn iterate<T: Real, N: Neighbours<T>>(
                     p_quantized::gradient_step(layer, boundary, h, levels, penalties, norm, team)
                 }
                 (None, true) => p::exact_finish(layer, boundary, h, penalties, team),
-                (None, false) => Ok(p::gradient_finish(layer, boundary, h, penalties, team)),
+                (None, false) => {
+                    let (step, left) = p::gradient_finish(layer, boundary, h, penalties, team);
+                    residuals = left;
+                    Ok(step)
+                }
             };
-            let PStep { peak, .. } = report.or_failure(step, Variable::P);
+            let PStep { peak, mut not_finite, .. } = report.or_failure(step, Variable::P);
             report.p_peak = peak;
             if let (None, Some(wire)) = (levels, rules.wire) {
                 // On every boundary, between ranks or not, so that results do not depend on the number of ranks.
-                team.workers.each(&mut boundary.blocks, |_, block| wire.round(flat_mut(&mut block.p)));
+                team.each(&mut boundary.blocks[..], |_, block| wire.round(flat_mut(&mut block.p)));
+                // What travels may have a smaller range.
+                not_finite |= any_not_finite(boundary.blocks.iter().map(|block| &block.p));
                 if !solve {
                     w::refresh(layer, Some(boundary), team);
+                    residuals.take().into_iter().for_each(|blocks| team.workspace.give_blocks(blocks));
                 }
             }
-            if !peak.is_finite() || not_finite(boundary.blocks.iter().map(|block| &block.p)) {
+            if not_finite {
                 report.not_finite = Some(Variable::P);
             }
             if i == 0 {
@@ -286,95 +294,97 @@ pub fn iterate<T: Real, N: Neighbours<T>>(
         // Line 2: W.
         let updating = team.enter_with(Phase::W, shape.w(ways));
         let boundary = below.map(|below| &state.boundaries[below]);
+        let mut sums = None;
         if exact {
-            let step = w::exact(layer, boundary, penalties, team);
+            let step = w::exact(layer, boundary, targets_are_there, penalties, team);
             report.or_failure(step, Variable::W);
         } else {
-            w::gradient(layer, boundary, penalties, team);
+            sums = w::gradient(layer, boundary, residuals, penalties, team).sums;
             if rules.iteration.is_multiple_of(REFRESH_EVERY) {
                 w::refresh(layer, boundary, team);
+                sums.take().into_iter().for_each(|sums| team.workspace.give_blocks(sums));
             }
         }
+        report.terms.set_decay(layer, penalties);
         drop(updating);
         neighbours.progress()?;
 
         // Line 3: b.
         let updating = team.enter(Phase::B);
-        b::update(layer, state.nodes, team);
+        b::update(layer, state.nodes, sums, team);
         drop(updating);
 
         // Line 4: z.
         let updating = team.enter(Phase::Z);
         let above = state.above(i);
         let layer = &mut state.layers[i];
+        let (blocks, b) = (&mut layer.blocks[..], &layer.b);
+        let mut sums = team.workspace.take_sums(blocks.len());
         match (above, &state.labels) {
             (Some(above), _) => {
                 let edges = &state.boundaries[above].blocks;
-                let b = &layer.b;
-                team.workers.each(&mut layer.blocks, |k, block| z::update(block, b, &edges[k].q));
+                team.each((blocks, &mut sums[..]), |k, (block, sums)| {
+                    sums[0] = z::update(block, b, &edges[k].q);
+                });
+                report.terms.fit = ScalarSum::of(sums.iter().map(|sums| sums[0]));
             }
             (None, Some(labels)) => {
-                let (b, nu, tolerance) = (&layer.b, penalties.nu, rules.z_tolerance);
-                team.workers.each(&mut layer.blocks, |k, block| {
-                    z_last::update(block, b, &labels[k], nu, tolerance);
+                let (nu, tolerance) = (penalties.nu, rules.z_tolerance);
+                let mut newtons = team.workspace.take_newtons(blocks.len());
+                let lists = (blocks, &mut sums[..], &mut newtons[..]);
+                team.each(lists, |k, (block, sums, newton)| {
+                    *sums = z_last::update(block, b, &labels[k], nu, tolerance, newton).to_sums();
                 });
+                report.terms.set_last(&sums);
+                team.workspace.give_newtons(newtons);
             }
             (None, None) => {}
         }
+        team.workspace.give_sums(sums);
         drop(updating);
-        let searching = team.enter(Phase::Terms);
-        report.not_finite = report.not_finite.or_else(|| {
+        // The sum of squares is finite only where all that it was made of is.
+        if !report.terms.fit.is_finite() && report.not_finite.is_none() {
             let b_is_finite = layer.b.iter().all(|b| b.is_finite());
-            match (b_is_finite, not_finite(layer.blocks.iter().map(|block| &block.m))) {
+            report.not_finite = match (b_is_finite, any_not_finite(layer.blocks.iter().map(|block| &block.m)))
+            {
                 (_, true) => Some(Variable::W),
                 (false, _) => Some(Variable::B),
-                _ => not_finite(layer.blocks.iter().map(|block| &block.z)).then_some(Variable::Z),
-            }
-        });
-        drop(searching);
+                _ => any_not_finite(layer.blocks.iter().map(|block| &block.z)).then_some(Variable::Z),
+            };
+        }
         neighbours.progress()?;
         reports.push(report);
     }
 
     // Lines 5, 6: q and u, from the lowest boundary up; the p of the highest is the last to be needed.
     for (i, report) in reports.iter_mut().enumerate() {
-        let above = state.above(i);
+        let Some(above) = state.above(i) else { continue };
         let layer = &state.layers[i];
-        let mut steps: Vec<QStep> = Vec::new();
-        if let Some(above) = above {
-            let remote = i + 1 == state.layers.len();
-            let boundary = &mut state.boundaries[above];
-            if remote {
-                neighbours.receive_p(boundary)?;
-            }
-            let levels = rules.q_levels.as_ref().and_then(|sets| sets.get(layer.index - 1));
-            let updating = team.enter(Phase::Q);
-            let mut work: Vec<_> =
-                boundary.blocks.iter_mut().map(|block| (block, QStep::default())).collect();
-            team.workers.each(&mut work, |k, (block, step)| {
-                *step = q::update(&layer.blocks[k].z, block, penalties, levels, rules.wire);
-            });
-            steps.extend(work.iter().map(|work| work.1));
-            drop(updating);
-            update_u(boundary, penalties.rho, team);
-            let _terms = team.enter(Phase::Terms);
-            report.q_peak = steps.iter().fold(0.0, |top, step| larger(top, step.peak));
-            if report.not_finite.is_none() {
-                let q_is_bad = !report.q_peak.is_finite();
-                report.not_finite = if q_is_bad || not_finite(boundary.blocks.iter().map(|block| &block.q)) {
-                    Some(Variable::Q)
-                } else {
-                    not_finite(boundary.blocks.iter().map(|block| &block.u)).then_some(Variable::U)
-                };
-            }
-            if remote {
-                neighbours.send_q(boundary)?;
-            }
+        let remote = i + 1 == state.layers.len();
+        let boundary = &mut state.boundaries[above];
+        if remote {
+            neighbours.receive_p(boundary)?;
         }
-        let _terms = team.enter(Phase::Terms);
-        let edge = above.map(|above| (&state.boundaries[above], steps.as_slice()));
-        let labels = if above.is_none() { state.labels.as_deref() } else { None };
-        report.terms = layer_terms(layer, edge, labels, penalties, team);
+        let levels = rules.q_levels.as_ref().and_then(|sets| sets.get(layer.index - 1));
+        let _q = team.enter(Phase::Q);
+        let mut steps = team.workspace.take_sums(boundary.blocks.len());
+        team.each((&mut boundary.blocks[..], &mut steps[..]), |k, (block, step)| {
+            *step = q::update(&layer.blocks[k].z, block, penalties, levels, rules.wire).to_sums();
+        });
+        report.q_peak = steps.iter().fold(0.0, |top, [_, peak, ..]| larger(top, *peak));
+        report.terms.set_boundary(&steps);
+        team.workspace.give_sums(steps);
+        // As with z: these sums are finite only where q and u are.
+        let LayerTerms { coupling, inner, primal, .. } = report.terms;
+        if report.not_finite.is_none() && !(coupling + inner + primal + report.q_peak).is_finite() {
+            let blocks = &boundary.blocks;
+            let q_is_bad = !report.q_peak.is_finite() || any_not_finite(blocks.iter().map(|block| &block.q));
+            let bad_u = any_not_finite(blocks.iter().map(|block| &block.u)).then_some(Variable::U);
+            report.not_finite = if q_is_bad { Some(Variable::Q) } else { bad_u };
+        }
+        if remote {
+            neighbours.send_q(boundary)?;
+        }
     }
     Ok(())
 }
@@ -401,10 +411,10 @@ pub fn receive_q<T: Real, N: Neighbours<T>>(
 
 fn update_u<T: Real>(boundary: &mut Boundary<T>, rho: f64, team: &Team<'_, T>) {
     let _u = team.enter(Phase::U);
-    team.workers.each(&mut boundary.blocks, |_, block| u::update(block, rho));
+    team.each(&mut boundary.blocks[..], |_, block| u::update(block, rho));
 }
 
 /// Whether some element is NaN or infinite.
-fn not_finite<'a, T: Real>(mut blocks: impl Iterator<Item = &'a ndarray::Array2<T>>) -> bool {
+fn any_not_finite<'a, T: Real>(mut blocks: impl Iterator<Item = &'a ndarray::Array2<T>>) -> bool {
     blocks.any(|block| elements::rows(block).any(elements::has_not_finite))
 }

@@ -2,9 +2,9 @@
 
 use ndarray::{Array2, s};
 
-use super::p::{PStep, gradient};
+use super::p::{PStep, curvature, gradient};
 use super::{Boundary, BoundaryBlock, Layer, Penalties, Team, Weights, spectral};
-use crate::linalg::elements::{larger, peak, rows, rows_mut, sum2};
+use crate::linalg::elements::{flat, flat_mut, larger, peak, rows, rows_mut, sum2, vectorised};
 use crate::linalg::factor::FactorError;
 use crate::linalg::{Real, product::product};
 use crate::quantize::LevelSet;
@@ -47,7 +47,7 @@ pub enum SpectralNorm {
 pub fn gradient_step<T: Real>(
     layer: &mut Layer<T>,
     below: &mut Boundary<T>,
-    h: Vec<Array2<T>>,
+    mut h: Vec<Array2<T>>,
     levels: &LevelSet,
     penalties: &Penalties,
     norm: SpectralNorm,
@@ -57,36 +57,28 @@ pub fn gradient_step<T: Real>(
     let Penalties { rho, nu } = *penalties;
     let spectral = match norm {
         SpectralNorm::Exact => spectral::exact(w)?,
-        SpectralNorm::Power => SPECTRAL_MARGIN * spectral::power_iteration(w, &mut layer.spectral),
+        SpectralNorm::Power => {
+            SPECTRAL_MARGIN * spectral::power_iteration(w, &mut layer.spectral, team.workspace)
+        }
     };
-    let mut step = PStep { tau: nu * spectral + rho, peak: 0.0 };
-    let rows_of = |layer: &Layer<T>| layer.blocks.iter().map(|block| block.m.nrows()).collect::<Vec<_>>();
-    let nodes = rows_of(layer);
-    let mut new_p = team.workspace.take_blocks(nodes.iter().copied(), w.ncols());
-    let mut new_m = team.workspace.take_blocks(nodes.iter().copied(), w.nrows());
-    let mut work: Vec<_> = h
-        .into_iter()
-        .zip(new_p.drain(..).zip(new_m.drain(..)))
-        .map(|(g, (p, m))| Trial { g, p, m, d2: 0.0, wd2: 0.0, peak: 0.0 })
-        .collect();
+    let mut step = PStep { tau: nu * spectral + rho, ..PStep::default() };
+    let mut new_p = team.workspace.take_blocks(layer.block_nodes(), w.ncols());
+    let mut new_m = team.workspace.take_blocks(layer.block_nodes(), w.nrows());
     let (boundary, blocks) = (&below.blocks, &layer.blocks);
-    let mut first = true;
+    team.each(&mut h[..], |i, g| {
+        gradient(g, &boundary[i], penalties);
+    });
     loop {
-        let scale = T::of(1.0 / step.tau);
-        team.workers.each(&mut work, |i, trial| {
-            if first {
-                gradient(&mut trial.g, &boundary[i], penalties);
-            }
-            trial.round(&boundary[i].p, scale, levels);
-            product(T::one(), &trial.p, &w.t(), T::zero(), &mut trial.m);
-            trial.wd2 = rows(&trial.m)
-                .zip(rows(&blocks[i].m))
-                .map(|(x, y)| sum2(x, y, |x, y| (x - y) * (x - y)))
-                .sum();
+        let (scale, g) = (T::of(1.0 / step.tau), &h);
+        let mut sums = team.workspace.take_sums(h.len());
+        team.each((&mut new_p[..], &mut new_m[..], &mut sums[..]), |i, (p, m, sums)| {
+            let [d2, wd2, top, ..] = sums;
+            [*d2, *top] = round(p, &boundary[i].p, &g[i], scale, levels);
+            product(T::one(), &*p, &w.t(), T::zero(), m);
+            *wd2 = rows(m).zip(rows(&blocks[i].m)).map(|(x, y)| sum2(x, y, |x, y| (x - y) * (x - y))).sum();
         });
-        first = false;
-        step.peak = work.iter().fold(0.0, |top, trial| larger(top, trial.peak));
-        let [d2, wd2] = team.sums(work.iter().map(|trial| [trial.d2, trial.wd2]));
+        step.peak = sums.iter().fold(0.0, |top, sums| larger(top, sums[2]));
+        let [d2, wd2] = team.sums_of(sums);
         let needed = nu * wd2 + rho * d2;
         // The margin covers rounding of the two norms.
         // A step of nothing is always right; W p formed anew may still differ from the one carried along.
@@ -96,11 +88,13 @@ pub fn gradient_step<T: Real>(
         }
         step.tau = (needed / d2).max(step.tau) * TAU_GROWTH;
     }
-    for ((trial, block), boundary) in work.into_iter().zip(&mut layer.blocks).zip(&mut below.blocks) {
-        team.workspace.give(std::mem::replace(&mut boundary.p, trial.p));
-        team.workspace.give(std::mem::replace(&mut block.m, trial.m));
-        team.workspace.give(trial.g);
+    step.not_finite = !step.peak.is_finite();
+    let moved = new_p.iter_mut().zip(&mut new_m).zip(layer.blocks.iter_mut().zip(&mut below.blocks));
+    for ((p, m), (block, boundary)) in moved {
+        std::mem::swap(p, &mut boundary.p);
+        std::mem::swap(m, &mut block.m);
     }
+    [h, new_p, new_m].into_iter().for_each(|blocks| team.workspace.give_blocks(blocks));
     Ok(step)
 }
 
@@ -123,24 +117,26 @@ pub fn best_levels<T: Real>(
     let Weights::Hidden(w) = &layer.weights else { return PStep::default() };
     let n = w.ncols();
     let (rho, nu) = (T::of(penalties.rho), T::of(penalties.nu));
-    let mut a = Array2::zeros((n, n));
-    team.workers.gram(1, |_| w, team.workspace.gram(n), &mut a);
-    a *= nu;
-    a.diag_mut().mapv_inplace(|x| x + rho);
-    let mut work: Vec<_> = h.iter_mut().zip(&mut below.blocks).map(|(h, block)| (h, block, 0.0)).collect();
-    team.workers.each(&mut work, |_, (g, block, top)| {
-        let BoundaryBlock { p, q, u } = &mut **block;
-        for ((g, q), u) in rows_mut(g).zip(rows(q)).zip(rows(u)) {
-            for ((g, &q), &u) in g.iter_mut().zip(q).zip(u) {
-                *g = u - nu * *g - rho * q;
-            }
-        }
-        product(T::one(), &*p, &a, T::one(), &mut **g);
+    let a = curvature(w, penalties, team);
+    let mut tops = team.workspace.take_sums(h.len());
+    let mut changes = team.workspace.take_blocks(layer.block_nodes(), STRIP.min(n));
+    let lists = (&mut h[..], &mut below.blocks[..], &mut tops[..], &mut changes[..]);
+    team.each(lists, |_, (g, block, [top, ..], change)| {
+        let BoundaryBlock { p, q, u } = block;
+        vectorised(
+            #[inline(always)]
+            || {
+                for ((g, &q), &u) in flat_mut(g).iter_mut().zip(flat(q)).zip(flat(u)) {
+                    *g = u - nu * *g - rho * q;
+                }
+            },
+        );
+        product(T::one(), &*p, &a, T::one(), g);
         for start in (0..n).step_by(STRIP) {
             let end = (start + STRIP).min(n);
-            let mut change = Array2::zeros((p.nrows(), end - start));
+            change.fill(T::zero());
             let mut any = false;
-            for ((p, g), change) in rows_mut(p).zip(rows_mut(g)).zip(rows_mut(&mut change)) {
+            for ((p, g), change) in rows_mut(p).zip(rows_mut(g)).zip(rows_mut(change)) {
                 for (j, a) in (start..end).zip(rows(&a).skip(start)) {
                     let target = (p[j] - g[j] / a[j]).f64();
                     *top = larger(*top, target.abs());
@@ -154,37 +150,34 @@ pub fn best_levels<T: Real>(
                 }
             }
             if any && end < n {
-                let rest = s![start..end, end..];
+                let (rest, change) = (s![start..end, end..], change.slice(s![.., ..end - start]));
                 product(T::one(), &change, &a.slice(rest), T::one(), &mut g.slice_mut(s![.., end..]));
             }
         }
     });
-    let peak = work.iter().fold(0.0, |top, work| larger(top, work.2));
-    team.workspace.give_blocks(h);
-    PStep { tau: 0.0, peak }
+    let peak = tops.iter().fold(0.0, |top, [block, ..]| larger(top, *block));
+    team.workspace.give_sums(tops);
+    [h, changes].into_iter().for_each(|blocks| team.workspace.give_blocks(blocks));
+    team.workspace.give(a);
+    PStep { peak, not_finite: !peak.is_finite(), ..PStep::default() }
 }
 
-/// A rounded step that is yet to be accepted.
-struct Trial<T> {
-    g: Array2<T>,
-    p: Array2<T>,
-    m: Array2<T>,
-    d2: f64,
-    wd2: f64,
-    peak: f64,
-}
-
-impl<T: Real> Trial<T> {
-    /// p ← nearest level of old − scale g.
-    fn round(&mut self, old: &Array2<T>, scale: T, levels: &LevelSet) {
-        (self.d2, self.peak) = (0.0, 0.0);
-        for ((p, g), old) in rows_mut(&mut self.p).zip(rows(&self.g)).zip(rows(old)) {
-            for ((p, &g), &old) in p.iter_mut().zip(g).zip(old) {
-                *p = old - scale * g;
-            }
-            self.peak = larger(self.peak, peak(p));
-            levels.round(p);
-            self.d2 += sum2(p, old, |p, old| (p - old) * (p - old));
+/// p ← nearest level of old − scale g; returns the square of the step and the largest |p| before rounding.
+fn round<T: Real>(
+    p: &mut Array2<T>,
+    old: &Array2<T>,
+    g: &Array2<T>,
+    scale: T,
+    levels: &LevelSet,
+) -> [f64; 2] {
+    let (mut d2, mut top) = (0.0, 0.0);
+    for ((p, g), old) in rows_mut(p).zip(rows(g)).zip(rows(old)) {
+        for ((p, &g), &old) in p.iter_mut().zip(g).zip(old) {
+            *p = old - scale * g;
         }
+        top = larger(top, peak(p));
+        levels.round(p);
+        d2 += sum2(p, old, |p, old| (p - old) * (p - old));
     }
+    [d2, top]
 }

@@ -1,8 +1,10 @@
 //! ‖W‖₂², which bounds the curvature of the p subproblem where p is quantized.
 
+use ndarray::linalg::general_mat_vec_mul;
 use ndarray::{Array1, Array2};
 
-use crate::linalg::elements::{flat_vector, sum_squares};
+use super::Workspace;
+use crate::linalg::elements::{flat, flat_vector, sum_squares};
 use crate::linalg::factor::FactorError;
 use crate::linalg::{Real, product::product};
 
@@ -13,7 +15,11 @@ const WARM_STEPS: usize = 3;
 /// An estimate of ‖W‖₂² from below by power iteration, which starts from and updates `vector`.
 ///
 /// Cost: 4 n_l n_{l-1} floating point operations a step.
-pub fn power_iteration<T: Real>(w: &Array2<T>, vector: &mut Option<Array1<T>>) -> f64 {
+pub fn power_iteration<T: Real>(
+    w: &Array2<T>,
+    vector: &mut Option<Array1<T>>,
+    workspace: &mut Workspace<T>,
+) -> f64 {
     let steps = if vector.is_some() { WARM_STEPS } else { COLD_STEPS };
     let n = w.ncols();
     // A fixed start with no structure that weights could be orthogonal to.
@@ -21,6 +27,7 @@ pub fn power_iteration<T: Real>(w: &Array2<T>, vector: &mut Option<Array1<T>>) -
         .take()
         .filter(|v| v.len() == n)
         .unwrap_or_else(|| Array1::from_shape_fn(n, |i| T::of(1.0 + ((i * 7919 + 13) % 101) as f64 / 101.0)));
+    let mut wv = workspace.take((1, w.nrows()));
     let mut estimate = 0.0;
     for _ in 0..steps {
         let norm = sum_squares(flat_vector(&v)).sqrt();
@@ -28,10 +35,11 @@ pub fn power_iteration<T: Real>(w: &Array2<T>, vector: &mut Option<Array1<T>>) -
             break;
         }
         v.mapv_inplace(|x| x / T::of(norm));
-        let wv = w.dot(&v);
-        estimate = sum_squares(flat_vector(&wv));
-        v = w.t().dot(&wv);
+        general_mat_vec_mul(T::one(), w, &v, T::zero(), &mut wv.row_mut(0));
+        estimate = sum_squares(flat(&wv));
+        general_mat_vec_mul(T::one(), &w.t(), &wv.row(0), T::zero(), &mut v);
     }
+    workspace.give(wv);
     *vector = Some(v);
     estimate
 }

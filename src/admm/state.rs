@@ -24,6 +24,13 @@ pub struct Layer<T> {
     pub spectral: Option<Array1<T>>,
 }
 
+impl<T> Layer<T> {
+    /// Training nodes of each block.
+    pub fn block_nodes(&self) -> impl Iterator<Item = usize> + Clone + '_ {
+        self.blocks.iter().map(|block| block.z.nrows())
+    }
+}
+
 /// The variables of one (layer, block).
 #[derive(Debug, Clone)]
 pub struct LayerBlock<T> {

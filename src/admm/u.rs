@@ -1,8 +1,9 @@
-//! Line 6 of Algorithm 1: the multipliers u_l.
+//! Line 6 of Algorithm 1, the multipliers u_l, for the boundary below a rank's lowest layer. Elsewhere u goes with q
+//! ([`super::q`]).
 
 use super::BoundaryBlock;
 use crate::linalg::Real;
-use crate::linalg::elements::{flat, flat_mut};
+use crate::linalg::elements::{flat, flat_mut, vectorised};
 
 /// u_l ← u_l + ρ (p_{l+1} − q_l).
 ///
@@ -10,7 +11,13 @@ use crate::linalg::elements::{flat, flat_mut};
 /// Cost: 3 nodes n_l.
 pub fn update<T: Real>(block: &mut BoundaryBlock<T>, rho: f64) {
     let rho = T::of(rho);
-    for ((u, &p), &q) in flat_mut(&mut block.u).iter_mut().zip(flat(&block.p)).zip(flat(&block.q)) {
-        *u += rho * (p - q);
-    }
+    let BoundaryBlock { p, q, u } = block;
+    vectorised(
+        #[inline(always)]
+        || {
+            for ((u, &p), &q) in flat_mut(u).iter_mut().zip(flat(p)).zip(flat(q)) {
+                *u += rho * (p - q);
+            }
+        },
+    );
 }

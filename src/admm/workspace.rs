@@ -4,15 +4,21 @@ use std::collections::HashMap;
 
 use ndarray::Array2;
 
-use crate::linalg::gram::GramStrips;
-use crate::linalg::{MatrixSum, Real};
+use super::z_last::Newton;
+use crate::linalg::{Real, SumStrips};
 
-/// Free matrices by shape, and the trees of sums over nodes by shape.
+/// Sums over the nodes of a block, as many as an update may need at once.
+pub type BlockSums = [f64; 5];
+
+/// Free matrices by shape, free lists of them by block, and the trees of sums over nodes by shape.
 #[derive(Debug, Default)]
 pub struct Workspace<T> {
     free: HashMap<(usize, usize), Vec<Array2<T>>>,
-    sums: HashMap<(usize, usize), Vec<MatrixSum<T>>>,
-    grams: HashMap<usize, GramStrips<T>>,
+    blocks: Vec<Vec<Array2<T>>>,
+    block_sums: Vec<Vec<BlockSums>>,
+    sums: HashMap<(usize, usize), SumStrips<T>>,
+    grams: HashMap<usize, SumStrips<T>>,
+    newtons: Vec<Newton>,
     /// What comes from other shards before it is added.
     pub incoming: Vec<T>,
 }
@@ -20,7 +26,15 @@ pub struct Workspace<T> {
 impl<T: Real> Workspace<T> {
     /// An empty workspace.
     pub fn new() -> Self {
-        Self { free: HashMap::new(), sums: HashMap::new(), grams: HashMap::new(), incoming: Vec::new() }
+        Self {
+            free: HashMap::new(),
+            blocks: Vec::new(),
+            block_sums: Vec::new(),
+            sums: HashMap::new(),
+            grams: HashMap::new(),
+            newtons: Vec::new(),
+            incoming: Vec::new(),
+        }
     }
 
     /// A matrix of this shape; its content is arbitrary.
@@ -33,28 +47,53 @@ impl<T: Real> Workspace<T> {
         self.free.entry(matrix.dim()).or_default().push(matrix);
     }
 
-    /// A matrix for each block, `cols` columns wide.
-    pub fn take_blocks(&mut self, rows: impl Iterator<Item = usize>, cols: usize) -> Vec<Array2<T>> {
-        rows.map(|rows| self.take((rows, cols))).collect()
+    /// A matrix for each block, `cols` columns wide; their contents are arbitrary.
+    pub fn take_blocks(&mut self, rows: impl Iterator<Item = usize> + Clone, cols: usize) -> Vec<Array2<T>> {
+        let fits =
+            |list: &Vec<Array2<T>>| list.iter().map(Array2::dim).eq(rows.clone().map(|rows| (rows, cols)));
+        match self.blocks.iter().position(fits) {
+            Some(place) => self.blocks.swap_remove(place),
+            None => rows.map(|rows| Array2::zeros((rows, cols))).collect(),
+        }
     }
 
     /// Gives all matrices back.
     pub fn give_blocks(&mut self, blocks: Vec<Array2<T>>) {
-        blocks.into_iter().for_each(|block| self.give(block));
+        self.blocks.push(blocks);
     }
 
-    /// The tree of sums for outputs of this shape.
-    pub fn sum(&mut self, shape: (usize, usize)) -> &mut Vec<MatrixSum<T>> {
+    /// Sums for so many blocks, all 0.
+    pub fn take_sums(&mut self, blocks: usize) -> Vec<BlockSums> {
+        let mut sums = self.block_sums.pop().unwrap_or_default();
+        sums.clear();
+        sums.resize(blocks, BlockSums::default());
+        sums
+    }
+
+    /// Gives sums back.
+    pub fn give_sums(&mut self, sums: Vec<BlockSums>) {
+        self.block_sums.push(sums);
+    }
+
+    /// Vectors of the minimisation of z_L, for each block.
+    pub fn take_newtons(&mut self, blocks: usize) -> Vec<Newton> {
+        let mut newtons = std::mem::take(&mut self.newtons);
+        newtons.resize_with(blocks, Newton::default);
+        newtons
+    }
+
+    /// Gives these back.
+    pub fn give_newtons(&mut self, newtons: Vec<Newton>) {
+        self.newtons = newtons;
+    }
+
+    /// The trees of sums for outputs of this shape.
+    pub fn sum(&mut self, shape: (usize, usize)) -> &mut SumStrips<T> {
         self.sums.entry(shape).or_default()
     }
 
     /// The strips of Gram matrices of this size.
-    pub fn gram(&mut self, n: usize) -> &mut GramStrips<T> {
+    pub fn gram(&mut self, n: usize) -> &mut SumStrips<T> {
         self.grams.entry(n).or_default()
-    }
-
-    /// Bytes held.
-    pub fn bytes(&self) -> usize {
-        self.free.iter().map(|((m, n), v)| m * n * v.len() * T::SIZE).sum()
     }
 }

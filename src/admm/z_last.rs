@@ -3,21 +3,48 @@
 use ndarray::Array1;
 
 use super::LayerBlock;
+use super::workspace::BlockSums;
 use crate::linalg::Real;
-use crate::linalg::elements::{flat_vector, rows, rows_mut};
+use crate::linalg::elements::{flat_vector, larger, rows, rows_mut};
 
 /// Newton steps allowed for a node; from a warm start about five are taken.
 const MOST_STEPS: usize = 100;
+
+/// What an update of z_L leaves to be known, summed over the nodes of a block.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct LastStep {
+    /// ‖z_L − W_L p_L − b_L‖².
+    pub fit: f64,
+    /// R(z_L; y).
+    pub risk: f64,
+    /// R(W_L p_L + b_L; y), the loss that the output layer would make of its inputs.
+    pub local_loss: f64,
+}
+
+impl LastStep {
+    pub(super) fn to_sums(self) -> BlockSums {
+        [self.fit, self.risk, self.local_loss, 0.0, 0.0]
+    }
+}
 
 /// z_L ← argmin R(z; y) + ν/2 ‖z − a‖² with a = W_L p_L + b_L and R the softmax cross-entropy, node by node.
 ///
 /// Damped Newton in double precision from the old z_L, until the gradient's largest entry is at most
 /// `tolerance` or no step lowers the value in double precision. The Hessian diag(s) − s sᵀ + ν I (s = softmax z)
-/// is inverted by Sherman–Morrison, so a step costs O(C). z, W p: nodes × C; `labels`: a class a node.
-pub fn update<T: Real>(block: &mut LayerBlock<T>, b: &Array1<T>, labels: &[usize], nu: f64, tolerance: f64) {
+/// is inverted by Sherman–Morrison, so a step costs O(C). z, W p: nodes × C; `labels`: a class a node. `newton` keeps
+/// vectors from one call to the next.
+pub fn update<T: Real>(
+    block: &mut LayerBlock<T>,
+    b: &Array1<T>,
+    labels: &[usize],
+    nu: f64,
+    tolerance: f64,
+    newton: &mut Newton,
+) -> LastStep {
     let LayerBlock { m, z } = block;
     let b = flat_vector(b);
-    let mut newton = Newton::new(b.len());
+    newton.resize(b.len());
+    let mut step = LastStep::default();
     for ((z, m), &label) in rows_mut(z).zip(rows(m)).zip(labels) {
         for (((a, z64), &m), (&z, &b)) in
             newton.a.iter_mut().zip(newton.z.iter_mut()).zip(m).zip(z.iter().zip(b))
@@ -25,11 +52,14 @@ pub fn update<T: Real>(block: &mut LayerBlock<T>, b: &Array1<T>, labels: &[usize
             *a = (m + b).f64();
             *z64 = z.f64();
         }
-        newton.minimise(label, nu, tolerance);
-        for (z, &z64) in z.iter_mut().zip(&newton.z) {
+        step.local_loss += cross_entropy(newton.a.iter().copied(), label);
+        step.risk += newton.minimise(label, nu, tolerance);
+        for ((z, &z64), &a) in z.iter_mut().zip(&newton.z).zip(&newton.a) {
             *z = T::of(z64);
+            step.fit += (z.f64() - a) * (z.f64() - a);
         }
     }
+    step
 }
 
 /// Softmax cross-entropy of one node: log Σ exp z − z_y, never below 0.
@@ -40,48 +70,71 @@ pub fn cross_entropy(z: impl Iterator<Item = f64> + Clone, label: usize) -> f64 
     (sum.ln() + (top - at_label)).max(0.0)
 }
 
-/// R(z_L; y) of a block, summed over its nodes.
-pub fn risk<T: Real>(z: &ndarray::Array2<T>, labels: &[usize]) -> f64 {
-    rows(z).zip(labels).map(|(z, &label)| cross_entropy(z.iter().map(|z| z.f64()), label)).sum()
-}
-
 /// The minimisation for one node; vectors of C entries.
-struct Newton {
+#[derive(Debug, Default)]
+pub struct Newton {
     a: Vec<f64>,
     z: Vec<f64>,
+    /// exp (z − max z) and its sum.
+    exp: Vec<f64>,
+    sum: f64,
     trial: Vec<f64>,
-    softmax: Vec<f64>,
+    trial_exp: Vec<f64>,
     gradient: Vec<f64>,
     step: Vec<f64>,
 }
 
+/// A value of the function that is minimised.
+#[derive(Debug, Clone, Copy)]
+struct Value {
+    /// R(z; y).
+    risk: f64,
+    /// R(z; y) + ν/2 ‖z − a‖².
+    all: f64,
+    /// Σ exp (z − max z).
+    sum: f64,
+}
+
 impl Newton {
-    fn new(classes: usize) -> Self {
-        let zeros = || vec![0.0; classes];
-        Self { a: zeros(), z: zeros(), trial: zeros(), softmax: zeros(), gradient: zeros(), step: zeros() }
+    /// Makes room for so many classes.
+    fn resize(&mut self, classes: usize) {
+        let Self { a, z, exp, trial, trial_exp, gradient, step, .. } = self;
+        [a, z, exp, trial, trial_exp, gradient, step].into_iter().for_each(|v| v.resize(classes, 0.0));
     }
 
-    fn value(a: &[f64], z: &[f64], label: usize, nu: f64) -> f64 {
-        let distance: f64 = z.iter().zip(a).map(|(z, a)| (z - a) * (z - a)).sum();
-        cross_entropy(z.iter().copied(), label) + 0.5 * nu * distance
+    /// The value at z, and exp (z − max z) for the softmax there.
+    fn value(a: &[f64], z: &[f64], exp: &mut [f64], label: usize, nu: f64) -> Value {
+        let top = z.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let (mut sum, mut distance) = (0.0, 0.0);
+        for ((e, z), a) in exp.iter_mut().zip(z).zip(a) {
+            *e = (z - top).exp();
+            sum += *e;
+            distance += (z - a) * (z - a);
+        }
+        let at_label = z.get(label).copied().unwrap_or(f64::NAN);
+        let risk = (sum.ln() + (top - at_label)).max(0.0);
+        Value { risk, all: risk + 0.5 * nu * distance, sum }
     }
 
-    fn minimise(&mut self, label: usize, nu: f64, tolerance: f64) {
-        let mut value = Self::value(&self.a, &self.z, label, nu);
+    /// Moves z to the minimiser; returns R(z; y) there.
+    fn minimise(&mut self, label: usize, nu: f64, tolerance: f64) -> f64 {
+        let mut value = Self::value(&self.a, &self.z, &mut self.exp, label, nu);
         for _ in 0..MOST_STEPS {
+            self.sum = value.sum;
             let largest = self.differentiate(label, nu);
             if largest <= tolerance || !largest.is_finite() {
-                return;
+                break;
             }
-            // H = diag(s + ν) − s sᵀ; 1 − sᵀ diag(s + ν)^-1 s = Σ s ν/(s + ν) > 0.
+            // H = diag(s + ν) − s sᵀ; 1 − sᵀ diag(s + ν)^-1 s = Σ s ν/(s + ν) > 0. exp holds s by now.
             let (mut numerator, mut denominator) = (0.0, 0.0);
-            for (s, g) in self.softmax.iter().zip(&self.gradient) {
-                numerator += s * g / (s + nu);
-                denominator += s * nu / (s + nu);
+            for (s, g) in self.exp.iter().zip(&self.gradient) {
+                let weight = s / (s + nu);
+                numerator += weight * g;
+                denominator += weight * nu;
             }
             let shift = numerator / denominator;
             let mut slope = 0.0;
-            for ((d, s), g) in self.step.iter_mut().zip(&self.softmax).zip(&self.gradient) {
+            for ((d, s), g) in self.step.iter_mut().zip(&self.exp).zip(&self.gradient) {
                 *d = -(g + s * shift) / (s + nu);
                 slope += *d * g;
             }
@@ -90,36 +143,33 @@ impl Newton {
                 for ((t, z), d) in self.trial.iter_mut().zip(&self.z).zip(&self.step) {
                     *t = z + length * d;
                 }
-                let trial = Self::value(&self.a, &self.trial, label, nu);
+                let trial = Self::value(&self.a, &self.trial, &mut self.trial_exp, label, nu);
                 // Near the end the decrease drowns in rounding: there the full step is right.
-                if trial <= value + 1e-4 * length * slope || -slope <= 1e-11 * (1.0 + value.abs()) {
+                if trial.all <= value.all + 1e-4 * length * slope || -slope <= 1e-11 * (1.0 + value.all.abs())
+                {
                     value = trial;
                     std::mem::swap(&mut self.z, &mut self.trial);
+                    std::mem::swap(&mut self.exp, &mut self.trial_exp);
                     break;
                 }
                 length *= 0.5;
                 if length < 1e-12 {
-                    return;
+                    return value.risk;
                 }
             }
         }
+        value.risk
     }
 
-    /// Softmax and gradient at z; returns the gradient's largest entry.
+    /// Turns exp into the softmax at z and makes the gradient; returns its largest entry.
     fn differentiate(&mut self, label: usize, nu: f64) -> f64 {
-        let top = self.z.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let mut sum = 0.0;
-        for (s, z) in self.softmax.iter_mut().zip(&self.z) {
-            *s = (z - top).exp();
-            sum += *s;
-        }
-        let mut largest: f64 = 0.0;
-        for (i, s) in self.softmax.iter_mut().enumerate() {
-            *s /= sum;
+        let (mut largest, scale): (f64, f64) = (0.0, 1.0 / self.sum);
+        for (i, s) in self.exp.iter_mut().enumerate() {
+            *s *= scale;
             let target = if i == label { 1.0 } else { 0.0 };
             let g = *s - target + nu * (self.z[i] - self.a[i]);
             self.gradient[i] = g;
-            largest = if g.is_nan() { f64::NAN } else { largest.max(g.abs()) };
+            largest = larger(largest, g.abs());
         }
         largest
     }
@@ -139,10 +189,13 @@ mod tests {
             log_nu in -5.0..1.0f64,
         ) {
             let (label, nu) = (label % a.len(), 10f64.powf(log_nu));
-            let mut newton = Newton::new(a.len());
+            let mut newton = Newton::default();
+            newton.resize(a.len());
             newton.z = a.iter().enumerate().map(|(i, _)| start * (i as f64 * 1.7).sin()).collect();
             newton.a = a;
-            newton.minimise(label, nu, 1e-12);
+            let risk = newton.minimise(label, nu, 1e-12);
+            prop_assert!((risk - cross_entropy(newton.z.iter().copied(), label)).abs() <= 1e-12 * (1.0 + risk));
+            newton.sum = Newton::value(&newton.a, &newton.z, &mut newton.exp, label, nu).sum;
             prop_assert!(newton.differentiate(label, nu) <= 1e-10);
         }
     }

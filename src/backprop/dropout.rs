@@ -39,7 +39,7 @@ impl Dropout {
         let scale = T::of(1.0 / (1.0 - self.rate));
         let rows = a.nrows().div_ceil(workers.threads()).max(1);
         let mut strips: Vec<_> = flat_mut(a).chunks_mut(rows * width).collect();
-        workers.each(&mut strips, |s, strip| {
+        workers.each(&mut strips[..], |s, strip| {
             let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
             rng.set_stream(FIRST_STREAM + l as u64);
             for (i, row) in strip.chunks_exact_mut(width).enumerate() {

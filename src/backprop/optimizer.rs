@@ -128,7 +128,7 @@ fn each<T: Real>(
         .zip(gradient.chunks(STRIP))
         .map(|(theta, g)| (theta, g, firsts.next().unwrap_or_default(), seconds.next().unwrap_or_default()))
         .collect();
-    workers.each(&mut strips, |_, (theta, gradient, first, second)| {
+    workers.each(&mut strips[..], |_, (theta, gradient, first, second)| {
         let (mut none_first, mut none_second) = (T::zero(), T::zero());
         let (mut first, mut second) = (first.iter_mut(), second.iter_mut());
         for (theta, &g) in theta.iter_mut().zip(gradient.iter()) {

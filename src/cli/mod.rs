@@ -5,6 +5,7 @@ pub mod definitions;
 pub mod plan;
 pub mod predict;
 pub mod report;
+pub mod scaling;
 mod signals;
 pub mod traffic;
 pub mod train;
@@ -39,6 +40,8 @@ pub enum Command {
     Predict(predict::PredictArguments),
     /// Measure test accuracy against bytes for every way to send p and q (the paper's Figure 5); ranks are threads
     Traffic(traffic::TrafficArguments),
+    /// Measure seconds an iteration over ranks, layers and nodes (the paper's Figures 3 and 4); starts mpirun or srun itself
+    Scaling(Box<scaling::ScalingArguments>),
     /// Draw runs side by side: one page that needs nothing else, and each plot as SVG
     Report(report::ReportArguments),
     /// Print the manual page of the program or of a command (pdadmm-g man train | man -l -), or write all of them

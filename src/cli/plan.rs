@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
+use serde::Serialize;
 
 use super::Failure;
 use crate::error_chain;
@@ -11,6 +12,9 @@ use crate::inspection::{FileKind, inspect};
 use crate::linalg::NodeBlocks;
 use crate::parallel::memory::in_words;
 use crate::parallel::plan::shards_of_stages;
+use crate::performance::network::NetworkArguments;
+use crate::performance::rates::MeasuredRun;
+use crate::performance::{Network, TimeForecast, TimeRow};
 use crate::settings::{Method, RawSettings, Settings};
 use crate::train::Problem;
 use crate::train::evaluate::EvaluatedNodes;
@@ -45,6 +49,16 @@ pub struct PlanArguments {
     /// Training, validation and test nodes together [default: --training-nodes]
     #[arg(long, value_name = "N", help_heading = "Plan")]
     pub evaluated: Option<u32>,
+    /// Folder of a run of train --measure-ranks: predicts the seconds of an iteration on 1, 2, 4, … ranks from what it cost
+    #[arg(long, value_name = "RUN", help_heading = "Time")]
+    pub measured: Option<PathBuf>,
+    /// Predict for up to so many ranks [default: --ranks]
+    #[arg(long, value_name = "R", help_heading = "Time", requires = "measured",
+        value_parser = clap::value_parser!(u32).range(1..=16_384))]
+    pub up_to: Option<u32>,
+    /// The network
+    #[command(flatten)]
+    pub network: NetworkArguments,
     /// Print JSON, and nothing else
     #[arg(long, help_heading = "Run")]
     pub json: bool,
@@ -55,6 +69,10 @@ pub struct PlanArguments {
 
 /// Bytes of a number of dense features, and of an edge, as they are read.
 const FEATURE_BYTES: u64 = 4;
+/// The least that can be planned of nodes, training nodes, features and classes.
+const LEAST: [u32; 4] = [1, 1, 1, 2];
+/// Blocks of nodes, each of which is kept in a list.
+const MOST_BLOCKS: usize = 10_000_000;
 
 /// Prints the plan.
 ///
@@ -70,14 +88,62 @@ pub fn run(arguments: &PlanArguments) -> Result<(), Failure> {
     let stages: Vec<_> = settings.stages.iter().map(|&layers| run.stage(&settings, layers)).collect();
     run.shards = shards_of_stages(&stages, run.ranks, settings.shards, run.blocks.count())
         .map_err(|error| fail(2, error.to_string()))?;
+    let time = predicted(arguments, &run, &settings).map_err(|message| fail(2, message))?;
     let forecast = Forecast::of(&run, &settings);
     // Nobody is there to be told when standard output is closed.
     let mut out = std::io::stdout().lock();
     let _ = match arguments.json {
-        true => writeln!(out, "{}", serde_json::to_string_pretty(&forecast).unwrap_or_default()),
-        false => print(&forecast, &mut out),
+        true => {
+            let all = Told { forecast, time };
+            writeln!(out, "{}", serde_json::to_string_pretty(&all).unwrap_or_default())
+        }
+        false => print(&forecast, &mut out).and_then(|()| match &time {
+            Some(time) => print_time(time, &mut out),
+            None => Ok(()),
+        }),
     };
     Ok(())
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Told {
+    #[serde(flatten)]
+    forecast: Forecast,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    time: Option<TimeForecast>,
+}
+
+/// Seconds an iteration, where a measured run and a network are given.
+fn predicted(
+    arguments: &PlanArguments,
+    run: &RunShape,
+    settings: &Settings,
+) -> Result<Option<TimeForecast>, String> {
+    let network = Network::of(&arguments.network)?;
+    let (folder, network) = match (&arguments.measured, network) {
+        (None, None) => return Ok(None),
+        (Some(folder), Some(network)) => (folder, network),
+        (None, Some(_)) => {
+            return Err("a network needs --measured: the folder of a run of train --measure-ranks".into());
+        }
+        (Some(_), None) => {
+            return Err("--measured needs a network: --network, or --latency and --bandwidth".into());
+        }
+    };
+    let measured = MeasuredRun::read(folder).map_err(|error| error_chain(&error))?;
+    measured.must_match(settings).map_err(|error| error_chain(&error))?;
+    let rates = measured.rates().map_err(|error| error_chain(&error))?;
+    if measured.settings.neurons != settings.neurons {
+        log::warn!(
+            "{} has {} neurons, the plan {}: products of other sizes run at other rates",
+            folder.display(),
+            measured.settings.neurons,
+            settings.neurons
+        );
+    }
+    let most = arguments.up_to.unwrap_or(arguments.ranks) as usize;
+    Ok(Some(TimeForecast::of(run, settings, &rates, &network, most)))
 }
 
 /// The settings; what only a run needs is filled in.
@@ -107,10 +173,13 @@ fn sizes(arguments: &PlanArguments) -> Result<Option<RunShape>, String> {
     if given.iter().all(|size| size.is_none()) && evaluated.is_none() {
         return Ok(None);
     }
+    if arguments.settings.data.is_some() {
+        return Err("sizes and --data both: give the sizes in the place of --data, or leave them out".into());
+    }
     let names = ["nodes", "training-nodes", "features", "classes"];
     let of = |at: usize| match given[at] {
-        Some(size) if *size > 0 => Ok(*size as usize),
-        Some(_) => Err(format!("--{} 0: at least 1 is needed", names[at])),
+        Some(size) if *size >= LEAST[at] => Ok(*size as usize),
+        Some(size) => Err(format!("--{} {size}: at least {} needed", names[at], LEAST[at])),
         None => Err(format!(
             "--{} is needed beside the other sizes; or leave them all out and give --data",
             names[at]
@@ -124,12 +193,19 @@ fn sizes(arguments: &PlanArguments) -> Result<Option<RunShape>, String> {
              {nodes} of the graph (--nodes): make them rise"
         ));
     }
+    let block_nodes = arguments.settings.block_nodes;
+    let blocks = block_nodes.map_or(0, |nodes| training.div_ceil(nodes.max(1)));
+    if blocks > MOST_BLOCKS {
+        return Err(format!(
+            "{training} training nodes in {blocks} blocks of --block-nodes: at most {MOST_BLOCKS} can be planned"
+        ));
+    }
     Ok(Some(RunShape {
         graph_nodes: nodes,
         features,
         classes,
         raw_bytes: FEATURE_BYTES * nodes as u64 * features as u64,
-        blocks: NodeBlocks::new(training, arguments.settings.block_nodes),
+        blocks: NodeBlocks::new(training, block_nodes),
         evaluated: EvaluatedNodes::blocks_of(evaluated),
         ranks: arguments.ranks as usize,
         shards: Vec::new(),
@@ -202,4 +278,29 @@ fn print(forecast: &Forecast, out: &mut impl Write) -> std::io::Result<()> {
     let most = peaks.iter().copied().max().unwrap_or(0);
     writeln!(out)?;
     writeln!(out, "memory     at most {} a rank, {} over all ranks", in_words(most), in_words(all))
+}
+
+fn print_time(time: &TimeForecast, out: &mut impl Write) -> std::io::Result<()> {
+    let TimeForecast { layers, network: Network { latency, bandwidth, .. }, rows, .. } = time;
+    writeln!(out)?;
+    writeln!(
+        out,
+        "time       seconds an iteration of {layers} layers, without evaluations; a message takes {:.1} us and {}/s",
+        1e6 * latency,
+        in_words(*bandwidth as u64)
+    )?;
+    writeln!(
+        out,
+        "{:>6} {:>15} {:>11} {:>11} {:>9} {:>11} {:>10}",
+        "ranks", "runs x shards", "seconds", "busy", "speed-up", "efficiency", "p and q"
+    )?;
+    for TimeRow { ranks, runs, shards, seconds, busy, speed_up, efficiency, bytes } in rows {
+        writeln!(
+            out,
+            "{ranks:>6} {:>15} {seconds:>11.5} {busy:>11.5} {speed_up:>9.2} {efficiency:>11.2} {:>10}",
+            format!("{runs} x {shards}"),
+            in_words(*bytes as u64)
+        )?;
+    }
+    Ok(())
 }

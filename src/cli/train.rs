@@ -12,7 +12,9 @@ use crate::inspection::{FileKind, Findings};
 use crate::linalg::Real;
 use crate::parallel::{Communicator, WaitPolicy, agree, broadcast, may_be_rank_zero};
 use crate::settings::{Precision, RawSettings, Settings, SettingsError, resumed};
-use crate::train::{Ended, RunOptions, Screen, TrainError, checkpoint_files, train, train_several};
+use crate::train::{
+    Ended, RunOptions, Screen, TrainError, checkpoint_files, same_command, train, train_several,
+};
 
 /// How a run shows how far it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -48,6 +50,9 @@ pub struct TrainArguments {
     /// Print the summary as JSON, and nothing else
     #[arg(long, help_heading = "Run")]
     pub json: bool,
+    /// Measure what an iteration costs each rank, in processor time: by_rank of summary.json, which plan --measured reads
+    #[arg(long, help_heading = "Run")]
+    pub measure_ranks: bool,
     /// Read files without inspecting them in a process of their own first
     #[arg(long, help_heading = "Run")]
     pub trust_files: bool,
@@ -87,6 +92,8 @@ pub fn run(
         (2, error_chain(error))
     });
     let settings = checked.map_err(Failure::from)?;
+    let flags = [("resume", arguments.resume.is_some()), ("overwrite", arguments.overwrite)];
+    same_command(&settings, flags, communicator, &WaitPolicy::new()).map_err(Failure::from)?;
     // Before the files: it does not matter whether those of a run that has finished are still there.
     if arguments.resume.is_some()
         && let Some(code) = already_ended(arguments, &settings, communicator)?
@@ -110,6 +117,7 @@ pub fn run(
         inspected,
         since: None,
         stop: Box::new(move |_| flag.load(Ordering::SeqCst)),
+        measure_ranks: arguments.measure_ranks,
     };
     let trained = match settings.precision {
         Precision::F32 => train_as::<f32>(&settings, communicator, options),

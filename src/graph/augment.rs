@@ -190,7 +190,7 @@ impl<'a, T: Real> Augmentation<'a, T> {
         let wt = w.t().as_standard_layout().to_owned();
         let mut out = Array2::zeros((self.features.nodes(), w.nrows()));
         let mut each: Vec<&mut [T]> = rows_mut(&mut out).collect();
-        workers.each(&mut each, |i, out| {
+        workers.each(&mut each[..], |i, out| {
             let mut add = |j: usize, h: f32| {
                 axpy(T::of(f64::from(h) * self.scale.factor(i, j)), wt.row(j).to_slice().unwrap_or(&[]), out);
             };

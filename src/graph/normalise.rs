@@ -117,7 +117,7 @@ impl<T: Real> RenormalisedAdjacency<T> {
         let x = flat(x);
         let strip = wanted.len().div_ceil(workers.threads() * 4).max(1);
         let mut strips: Vec<_> = flat_mut(y).chunks_mut(strip * columns).collect();
-        workers.each(&mut strips, |s, strip_rows| {
+        workers.each(&mut strips[..], |s, strip_rows| {
             for (k, out) in strip_rows.chunks_exact_mut(columns).enumerate() {
                 let i = s * strip + k;
                 if !wanted[i] {

@@ -78,9 +78,17 @@ impl NodeBlocks {
 ///
 /// Works like a binary counter: two sums of 2^k blocks become one of 2^(k+1). A shard that owns an aligned run
 /// of 2^k blocks therefore computes exactly one node of the tree.
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Clone)]
 pub struct ScalarSum {
-    stack: Vec<(u32, f64)>,
+    /// Sums of 2^k blocks, for each bit k that is set in `count`.
+    levels: [f64; usize::BITS as usize],
+    count: usize,
+}
+
+impl Default for ScalarSum {
+    fn default() -> Self {
+        Self { levels: [0.0; usize::BITS as usize], count: 0 }
+    }
 }
 
 impl ScalarSum {
@@ -91,28 +99,22 @@ impl ScalarSum {
 
     /// Adds the partial sum of the next block.
     pub fn push(&mut self, mut value: f64) {
-        let mut level = 0;
-        while let Some(&(top_level, top)) = self.stack.last() {
-            if top_level != level {
+        for (k, level) in self.levels.iter_mut().enumerate() {
+            if self.count >> k & 1 == 0 {
+                *level = value;
                 break;
             }
-            self.stack.pop();
-            value += top;
-            level += 1;
+            value += *level;
         }
-        self.stack.push((level, value));
+        self.count += 1;
     }
 
     /// The sum of all blocks pushed; the sum is empty again afterwards.
     pub fn finish(&mut self) -> f64 {
-        let mut total = match self.stack.pop() {
-            Some((_, value)) => value,
-            None => return 0.0,
-        };
-        while let Some((_, value)) = self.stack.pop() {
-            total += value;
-        }
-        total
+        let count = std::mem::take(&mut self.count);
+        let mut full = self.levels.iter().enumerate().filter(|(k, _)| count >> k & 1 == 1);
+        let smallest = full.next().map_or(0.0, |(_, &sum)| sum);
+        full.fold(smallest, |total, (_, sum)| total + sum)
     }
 
     /// The sum of all values in the tree.

@@ -33,8 +33,17 @@ pub fn rows_mut<T>(a: &mut Array2<T>) -> std::slice::ChunksExactMut<'_, T> {
     flat_mut(a).chunks_exact_mut(n)
 }
 
+/// Runs a pass over elements with the widest instructions that the processor has.
+///
+/// The bits are the same whichever these are: nothing is fused or reordered, and running sums are counted out here. What
+/// the pass calls must be inlined into it (`#[inline(always)]`, the closure too), or it keeps the common instructions.
+#[inline(always)]
+pub fn vectorised<R>(pass: impl FnOnce() -> R) -> R {
+    pulp::Arch::new().dispatch(pass)
+}
+
 /// Σ f(x, y) in eight running sums of double precision, so that the order never changes.
-#[inline]
+#[inline(always)]
 pub fn sum2<T: Real>(x: &[T], y: &[T], f: impl Fn(f64, f64) -> f64) -> f64 {
     let mut lanes = [0.0; 8];
     let (xs, ys) = (x.chunks_exact(8), y.chunks_exact(8));
@@ -48,53 +57,83 @@ pub fn sum2<T: Real>(x: &[T], y: &[T], f: impl Fn(f64, f64) -> f64) -> f64 {
 }
 
 /// ‖x‖² in double precision.
-#[inline]
+#[inline(always)]
 pub fn sum_squares<T: Real>(x: &[T]) -> f64 {
     sum2(x, x, |x, _| x * x)
 }
 
 /// ‖A‖² (Frobenius) in double precision.
 pub fn frobenius2<T: Real>(a: &Array2<T>) -> f64 {
-    rows(a).map(sum_squares).sum()
-}
-
-/// ⟨A, B⟩ in double precision.
-pub fn inner<T: Real>(a: &Array2<T>, b: &Array2<T>) -> f64 {
-    rows(a).zip(rows(b)).map(|(a, b)| sum2(a, b, |a, b| a * b)).sum()
+    vectorised(
+        #[inline(always)]
+        || sum_squares(flat(a)),
+    )
 }
 
 /// Running sums side by side, which processors add at once.
 const LANES: usize = 16;
-/// Elements after which the running sums go over into double precision.
-const STRETCH: usize = 1024;
+/// Elements after which the running sums go over into double precision, and which stay in the nearest cache while all is
+/// done with them.
+pub const STRETCH: usize = 512;
 
-/// Σ f(x, y, z) over three rows of the same length, K sums at once: in this precision over short stretches, whose sums are
-/// added in double precision. The order never changes.
-#[inline(always)]
-pub fn sums3<T: Real, const K: usize>([x, y, z]: [&[T]; 3], f: impl Fn(T, T, T) -> [T; K]) -> [f64; K] {
-    let mut totals = [0.0; K];
-    for ((x, y), z) in x.chunks(STRETCH).zip(y.chunks(STRETCH)).zip(z.chunks(STRETCH)) {
-        let mut lanes = [[T::zero(); LANES]; K];
-        let (xs, ys, zs) = (x.as_chunks::<LANES>(), y.as_chunks::<LANES>(), z.as_chunks::<LANES>());
-        for ((x, y), z) in xs.0.iter().zip(ys.0).zip(zs.0) {
-            for i in 0..LANES {
-                let values = f(x[i], y[i], z[i]);
-                for k in 0..K {
-                    lanes[k][i] += values[k];
+/// A sum over elements that come in pieces: in this precision over short stretches, whose sums are added in double
+/// precision. The order depends on the pieces alone.
+#[derive(Debug)]
+pub struct LaneSum<T> {
+    lanes: [T; LANES],
+    /// Elements that the lanes hold.
+    held: usize,
+    total: f64,
+}
+
+impl<T: Real> LaneSum<T> {
+    /// A sum of nothing.
+    #[inline(always)]
+    pub fn new() -> Self {
+        Self { lanes: [T::zero(); LANES], held: 0, total: 0.0 }
+    }
+
+    /// Adds f(x, y, z) of each element of three slices of one length.
+    #[inline(always)]
+    pub fn add(&mut self, [x, y, z]: [&[T]; 3], f: impl Fn(T, T, T) -> T) {
+        for ((x, y), z) in x.chunks(STRETCH).zip(y.chunks(STRETCH)).zip(z.chunks(STRETCH)) {
+            if self.held + x.len() > STRETCH {
+                self.empty();
+            }
+            self.held += x.len();
+            let mut lanes = self.lanes;
+            let (xs, ys, zs) = (x.as_chunks::<LANES>(), y.as_chunks::<LANES>(), z.as_chunks::<LANES>());
+            for ((x, y), z) in xs.0.iter().zip(ys.0).zip(zs.0) {
+                for i in 0..LANES {
+                    lanes[i] += f(x[i], y[i], z[i]);
                 }
             }
-        }
-        for ((&x, &y), &z) in xs.1.iter().zip(ys.1).zip(zs.1) {
-            let values = f(x, y, z);
-            for k in 0..K {
-                lanes[k][0] += values[k];
+            for (((lane, &x), &y), &z) in lanes.iter_mut().zip(xs.1).zip(ys.1).zip(zs.1) {
+                *lane += f(x, y, z);
             }
-        }
-        for (total, lanes) in totals.iter_mut().zip(&lanes) {
-            *total += lanes.iter().map(|lane| lane.f64()).sum::<f64>();
+            self.lanes = lanes;
         }
     }
-    totals
+
+    /// The sum.
+    #[inline(always)]
+    pub fn finish(mut self) -> f64 {
+        self.empty();
+        self.total
+    }
+
+    #[inline(always)]
+    fn empty(&mut self) {
+        self.total += self.lanes.iter().map(|lane| lane.f64()).sum::<f64>();
+        self.lanes = [T::zero(); LANES];
+        self.held = 0;
+    }
+}
+
+impl<T: Real> Default for LaneSum<T> {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 /// Whether some element is NaN or infinite.
@@ -135,7 +174,45 @@ pub fn settle<T: Real>(x: T) -> T {
     if x.abs() < T::NEGLIGIBLE { T::zero() } else { x }
 }
 
-/// [`settle`] for every element.
-pub fn settle_all<T: Real>(a: &mut Array2<T>) {
-    flat_mut(a).iter_mut().for_each(|x| *x = settle(*x));
+/// Settles every element; returns whether some element is NaN or infinite.
+pub fn settle_all<T: Real>(a: &mut Array2<T>) -> bool {
+    step_all(a, None, T::zero())
+}
+
+/// A ← A + `length` D, settled; returns whether some element is now NaN or infinite.
+pub fn step_along<T: Real>(a: &mut Array2<T>, direction: &Array2<T>, length: T) -> bool {
+    step_all(a, Some(direction), length)
+}
+
+fn step_all<T: Real>(a: &mut Array2<T>, direction: Option<&Array2<T>>, length: T) -> bool {
+    let a = flat_mut(a);
+    vectorised(
+        #[inline(always)]
+        || {
+            // 0 times an element is not 0 where the element is not finite; a running sum keeps that.
+            let mut lanes = [T::zero(); LANES];
+            let (chunks, rest) = a.as_chunks_mut::<LANES>();
+            match direction.map(|direction| flat(direction).as_chunks::<LANES>()) {
+                Some((directions, more)) => {
+                    for (a, d) in chunks.iter_mut().zip(directions) {
+                        for i in 0..LANES {
+                            a[i] = settle(a[i] + length * d[i]);
+                            lanes[i] += a[i] * T::zero();
+                        }
+                    }
+                    rest.iter_mut().zip(more).for_each(|(a, &d)| *a = settle(*a + length * d));
+                }
+                None => {
+                    for a in chunks {
+                        for i in 0..LANES {
+                            a[i] = settle(a[i]);
+                            lanes[i] += a[i] * T::zero();
+                        }
+                    }
+                    rest.iter_mut().for_each(|a| *a = settle(*a));
+                }
+            }
+            lanes.iter().chain(&*rest).any(|&x| x * T::zero() != T::zero())
+        },
+    )
 }

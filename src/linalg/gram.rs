@@ -1,24 +1,13 @@
 //! Σ over blocks of Aᵀ A: symmetric, so that little more than half of it is multiplied.
 
-use ndarray::{Array2, s};
+use ndarray::{Array2, ArrayView2, s};
 
 use super::product::product;
-use super::{MatrixSum, Real, Workers};
+use super::workers::fit_strips;
+use super::{Real, SumStrips, Workers};
 
 /// Rows of a strip; of each strip only what is on and right of the diagonal is multiplied.
 const STRIP: usize = 128;
-
-/// The strips of the Gram matrices of one size: trees of sums over blocks, and the sums.
-#[derive(Debug)]
-pub struct GramStrips<T> {
-    strips: Vec<(MatrixSum<T>, Array2<T>)>,
-}
-
-impl<T> Default for GramStrips<T> {
-    fn default() -> Self {
-        Self { strips: Vec::new() }
-    }
-}
 
 /// Floating point operations for a Gram matrix n × n over so many rows.
 pub fn gram_operations(n: usize, rows: usize) -> f64 {
@@ -31,18 +20,14 @@ impl Workers {
     pub fn gram<'a, T: Real>(
         &self,
         count: usize,
-        blocks: impl Fn(usize) -> &'a Array2<T> + Sync,
-        memory: &mut GramStrips<T>,
+        blocks: impl Fn(usize) -> ArrayView2<'a, T> + Sync,
+        memory: &mut SumStrips<T>,
         out: &mut Array2<T>,
     ) {
         let n = out.ncols();
         let shape = |start: usize| (n.min(start + STRIP) - start, n - start);
-        let fits = memory.strips.iter().map(|(_, total)| total.dim()).eq((0..n).step_by(STRIP).map(shape));
-        if !fits {
-            let strip = |start| (MatrixSum::new(shape(start)), Array2::zeros(shape(start)));
-            memory.strips = (0..n).step_by(STRIP).map(strip).collect();
-        }
-        self.each(&mut memory.strips, |strip, (sum, total)| {
+        fit_strips(memory, (0..n).step_by(STRIP).map(shape));
+        self.each(&mut memory[..], |strip, (sum, total)| {
             let start = strip * STRIP;
             let end = start + total.nrows();
             for i in 0..count {
@@ -54,7 +39,7 @@ impl Workers {
             }
             sum.finish(total);
         });
-        for (strip, (_, total)) in memory.strips.iter().enumerate() {
+        for (strip, (_, total)) in memory.iter().enumerate() {
             let start = strip * STRIP;
             let end = start + total.nrows();
             out.slice_mut(s![start..end, start..]).assign(total);
@@ -80,9 +65,9 @@ mod tests {
                 .collect();
             let of = |threads| {
                 let mut out = Array2::from_elem((n, n), f64::NAN);
-                let mut memory = GramStrips::default();
+                let mut memory = Vec::new();
                 for _ in 0..2 {
-                    Workers::new(threads).unwrap().gram(3, |i| &blocks[i], &mut memory, &mut out);
+                    Workers::new(threads).unwrap().gram(3, |i| blocks[i].view(), &mut memory, &mut out);
                 }
                 out
             };

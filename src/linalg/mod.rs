@@ -6,6 +6,7 @@ pub mod factor;
 pub mod gram;
 #[cfg(target_arch = "x86_64")]
 mod kernel;
+pub mod lists;
 pub mod processor;
 pub mod product;
 pub mod scalar;
@@ -13,6 +14,7 @@ pub mod shards;
 pub mod workers;
 
 pub use blocks::{MatrixSum, NodeBlocks, ScalarSum};
+pub use lists::Lists;
 pub use scalar::Real;
 pub use shards::{NodeShards, OneShard};
-pub use workers::Workers;
+pub use workers::{SumStrips, Workers};

@@ -1,8 +1,7 @@
 //! The matrix product: the one place where the backend is chosen.
 //!
-//! On x86 processors with fused multiply-add it is the assembly that faer multiplies with (`linalg/kernel.rs`), but for
-//! products with a short inner dimension; there, and on other processors, it is ndarray's own (matrixmultiply). The choice
-//! depends on the inner dimension and on the processor's instructions, never on time.
+//! On x86 processors with fused multiply-add it is the assembly that faer multiplies with (`linalg/kernel.rs`); on other
+//! processors it is ndarray's own (matrixmultiply). The choice depends on the processor's instructions, never on time.
 //!
 //! An element of A B is a sum over the inner dimension that both backends take in order, in pieces of a fixed length, with
 //! one running sum, whatever the other two dimensions are. So a row of the output has the same bits in whichever strip of
@@ -18,10 +17,6 @@ use ndarray::{ArrayBase, Data, DataMut, Ix2};
 use super::Real;
 #[cfg(target_arch = "x86_64")]
 use super::kernel;
-
-/// Below this inner dimension the kernels spend their time on the way in and out: ndarray's own is faster.
-#[cfg(target_arch = "x86_64")]
-const SHORT: usize = 16;
 
 /// C ← α A B + β C, for A m × k, B k × n: 2 m n k floating point operations.
 ///
@@ -44,7 +39,8 @@ pub fn product<T, S1, S2, S3>(
     #[cfg(test)]
     OPERATIONS.set(OPERATIONS.get() + 2.0 * (a.nrows() * b.ncols() * a.ncols()) as f64);
     #[cfg(target_arch = "x86_64")]
-    if let (Some(instructions), true) = (kernel::instructions(), a.ncols() > SHORT) {
+    // With nothing to add up the kernels leave C as it is.
+    if let (Some(instructions), true) = (kernel::instructions(), a.ncols() > 0) {
         let add = beta != T::zero();
         if add && beta != T::one() {
             c.mapv_inplace(|c| beta * c);

@@ -2,15 +2,28 @@
 
 use std::ops::Range;
 
-use ndarray::{Array2, ArrayBase, Axis, Data, DataMut, Ix2};
+use ndarray::{Array2, ArrayBase, ArrayView2, Axis, Data, DataMut, Ix2, s};
 use rayon::prelude::*;
 
-use super::{MatrixSum, Real, product::product};
+use super::{Lists, MatrixSum, Real, product::product};
 
 /// The threads of one rank; one thread runs in place, without a pool.
 #[derive(Debug)]
 pub struct Workers {
     pool: Option<rayon::ThreadPool>,
+}
+
+/// A sum over blocks in strips of rows: the tree of each strip, and its sum.
+pub type SumStrips<T> = Vec<(MatrixSum<T>, Array2<T>)>;
+
+/// Makes `strips` such as have these shapes, if they are not already.
+pub(super) fn fit_strips<T: Real>(
+    strips: &mut SumStrips<T>,
+    shapes: impl Iterator<Item = (usize, usize)> + Clone,
+) {
+    if !strips.iter().map(|(_, total)| total.dim()).eq(shapes.clone()) {
+        *strips = shapes.map(|shape| (MatrixSum::new(shape), Array2::zeros(shape))).collect();
+    }
 }
 
 impl Workers {
@@ -36,13 +49,17 @@ impl Workers {
         self.pool.as_ref().map_or(1, rayon::ThreadPool::current_num_threads)
     }
 
-    /// Runs `f(i, &mut items[i])` for every block; each must depend on its own block alone.
-    pub fn each<A: Send>(&self, items: &mut [A], f: impl Fn(usize, &mut A) + Sync) {
+    /// Runs `f(i, entry i of each list)` for every block; each must depend on its own block alone.
+    pub fn each<L: Lists>(&self, lists: L, f: impl Fn(usize, L::Entry) + Sync) {
         match &self.pool {
-            Some(pool) if items.len() > 1 => {
-                pool.install(|| items.par_iter_mut().enumerate().for_each(|(i, a)| f(i, a)));
+            Some(pool) if lists.count() > 1 => pool.install(|| in_halves(lists, 0, &f)),
+            _ => {
+                let (mut i, mut left) = (0, lists);
+                while let Some((entry, others)) = left.first() {
+                    f(i, entry);
+                    (i, left) = (i + 1, others);
+                }
             }
-            _ => items.iter_mut().enumerate().for_each(|(i, a)| f(i, a)),
         }
     }
 
@@ -52,41 +69,26 @@ impl Workers {
     pub fn sum_of_products<'a, T: Real>(
         &self,
         count: usize,
-        blocks: impl Fn(usize) -> (&'a Array2<T>, &'a Array2<T>) + Sync,
-        sum: &mut Vec<MatrixSum<T>>,
+        blocks: impl Fn(usize) -> (ArrayView2<'a, T>, ArrayView2<'a, T>) + Sync,
+        memory: &mut SumStrips<T>,
         out: &mut Array2<T>,
     ) {
         let (m, n) = out.dim();
         let strips = self.threads().min(m.div_ceil(64)).max(1);
-        if sum.len() != strips {
-            sum.clear();
-            sum.extend((0..strips).map(|s| MatrixSum::new((strip(s, strips, m).len(), n))));
-        }
-        let one = |s: usize, sum: &mut MatrixSum<T>| -> Array2<T> {
-            let rows = strip(s, strips, m);
-            for i in 0..count {
-                let (a, b) = blocks(i);
-                let a = a.slice(ndarray::s![.., rows.clone()]);
-                sum.push(|partial| product(T::one(), &a.t(), b, T::zero(), partial));
-            }
-            let mut total = Array2::zeros((rows.len(), n));
-            sum.finish(&mut total);
-            total
-        };
         if strips == 1 {
+            return sum_of_products(count, blocks, memory, out);
+        }
+        fit_strips(memory, (0..strips).map(|k| (strip(k, strips, m).len(), n)));
+        self.each(&mut memory[..], |k, (sum, total)| {
             for i in 0..count {
                 let (a, b) = blocks(i);
-                sum[0].push(|partial| product(T::one(), &a.t(), b, T::zero(), partial));
+                let a = a.slice_move(s![.., strip(k, strips, m)]);
+                sum.push(|partial| product(T::one(), &a.t(), &b, T::zero(), partial));
             }
-            sum[0].finish(out);
-            return;
-        }
-        let Some(pool) = &self.pool else { return };
-        let totals: Vec<Array2<T>> =
-            pool.install(|| sum.par_iter_mut().enumerate().map(|(s, sum)| one(s, sum)).collect());
-        for (s, total) in totals.into_iter().enumerate() {
-            let rows = strip(s, strips, m);
-            out.slice_mut(ndarray::s![rows, ..]).assign(&total);
+            sum.finish(total);
+        });
+        for (k, (_, total)) in memory.iter().enumerate() {
+            out.slice_mut(s![strip(k, strips, m), ..]).assign(total);
         }
     }
 
@@ -122,9 +124,37 @@ impl Workers {
     }
 }
 
-/// Rows of strip `s` of `strips`.
-fn strip(s: usize, strips: usize, rows: usize) -> Range<usize> {
-    s * rows / strips..(s + 1) * rows / strips
+/// [`Workers::sum_of_products`] on the calling thread; `blocks` is called before each product.
+pub fn sum_of_products<'a, T: Real>(
+    count: usize,
+    mut blocks: impl FnMut(usize) -> (ArrayView2<'a, T>, ArrayView2<'a, T>),
+    memory: &mut SumStrips<T>,
+    out: &mut Array2<T>,
+) {
+    fit_strips(memory, std::iter::once(out.dim()));
+    for (sum, _) in memory {
+        for i in 0..count {
+            let (a, b) = blocks(i);
+            sum.push(|partial| product(T::one(), &a.t(), &b, T::zero(), partial));
+        }
+        sum.finish(out);
+    }
+}
+
+/// Rows of strip `k` of `strips`.
+fn strip(k: usize, strips: usize, rows: usize) -> Range<usize> {
+    k * rows / strips..(k + 1) * rows / strips
+}
+
+/// The first half of the lists and the second one, on any two threads.
+fn in_halves<L: Lists>(lists: L, first: usize, f: &(impl Fn(usize, L::Entry) + Sync)) {
+    let count = lists.count();
+    if count > 1 {
+        let (left, right) = lists.split(count / 2);
+        rayon::join(|| in_halves(left, first, f), || in_halves(right, first + count / 2, f));
+    } else if let Some((entry, _)) = lists.first() {
+        f(first, entry);
+    }
 }
 
 #[cfg(test)]
@@ -145,7 +175,12 @@ mod tests {
         let run = |threads| {
             let workers = Workers::new(threads).unwrap();
             let mut out = Array2::zeros((150, 90));
-            workers.sum_of_products(5, |i| (&blocks[i].0, &blocks[i].1), &mut Vec::new(), &mut out);
+            workers.sum_of_products(
+                5,
+                |i| (blocks[i].0.view(), blocks[i].1.view()),
+                &mut Vec::new(),
+                &mut out,
+            );
             let mut c = Array2::zeros((70, 150));
             workers.product(
                 0.5,

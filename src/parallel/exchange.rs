@@ -21,7 +21,7 @@ use crate::quantize::{
     CodecState, Coding, Header, Kind, LevelSet, MessageError, Problem, Scratch, Stream, Wire, decode_raw,
     encode_raw, longest_message_len,
 };
-use crate::timing::Phase;
+use crate::timing::{Part, Phase};
 
 /// An exchange that failed.
 #[derive(Debug, Error)]
@@ -443,6 +443,7 @@ impl<T: Real> Neighbours<T> for Exchange<'_> {
     /// q of the iteration before: its receives were posted then.
     fn receive_q(&mut self, below: &mut Boundary<T>, iteration: u64) -> Result<(), ExchangeError> {
         let Some(rank) = self.below else { return Ok(()) };
+        self.policy.clock().begin_part(Part::P);
         for (k, block) in below.blocks.iter_mut().enumerate() {
             let Some(pending) = self.awaited_q.pop_front() else { return Ok(()) };
             self.complete(rank, pending, Kind::Q, below.index, k, iteration, &mut block.q)?;
@@ -456,11 +457,13 @@ impl<T: Real> Neighbours<T> for Exchange<'_> {
             self.traffic.p_bytes += self.send(rank, Kind::P, below.index, k, &block.p)?;
             self.traffic.messages += 1;
         }
+        self.policy.clock().begin_part(Part::Middle);
         Ok(())
     }
 
     fn receive_p(&mut self, above: &mut Boundary<T>) -> Result<(), ExchangeError> {
         let Some(rank) = self.above else { return Ok(()) };
+        self.policy.clock().begin_part(Part::Q);
         for (k, block) in above.blocks.iter_mut().enumerate() {
             let Some(pending) = self.awaited_p.pop_front() else { return Ok(()) };
             self.complete(rank, pending, Kind::P, above.index, k, self.iteration, &mut block.p)?;
@@ -475,6 +478,7 @@ impl<T: Real> Neighbours<T> for Exchange<'_> {
             self.traffic.messages += 1;
             self.traffic.baseline_bytes += 12 * block.q.len() as u64;
         }
+        self.policy.clock().begin_part(Part::End);
         Ok(())
     }
 

@@ -17,10 +17,15 @@
 //! a sound message for another state of the receiver. Decoding never panics and allocates nothing beyond the
 //! receiver's own shape.
 
+mod error;
+mod fields;
+
 use super::element::Element;
 use super::half::Wire;
-use super::levels::{LevelSet, Spacing};
-use super::tokens::TokenError;
+use super::levels::LevelSet;
+
+pub use error::{MessageError, Problem};
+use fields::{Fields, put_levels, put_varint};
 
 /// The longest header and checksum.
 pub const LONGEST_OVERHEAD: usize = 2 + 3 * 5 + 10 + 5 + 22 + 10 + CHECKSUM_LEN;
@@ -153,115 +158,6 @@ impl Header {
         }
         Err(self.error(Problem::Shape { rows: self.rows, cols: self.cols, found }))
     }
-}
-
-/// A message that cannot be used, or numbers that cannot be sent.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[error("message with {} of boundary {}, block {}, iteration {}: {problem}", wanted.kind, wanted.boundary,
-    wanted.block, wanted.iteration)]
-pub struct MessageError {
-    /// The message that was to be sent or received.
-    pub wanted: Header,
-    /// What is wrong.
-    pub problem: Problem,
-}
-
-/// What is wrong with a message.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-pub enum Problem {
-    /// Fewer or more bytes than the message itself says.
-    #[error("expected {expected} bytes, found {found}: it was cut short or run together with another")]
-    Length {
-        /// Bytes by the header, or at least by its own size.
-        expected: u64,
-        /// Bytes found.
-        found: usize,
-    },
-    /// The first byte is not that of a message of this version.
-    #[error(
-        "expected a message to start with {MARK:02x}, found {0:02x}: these bytes are no message of this version"
-    )]
-    Mark(u8),
-    /// The checksum does not fit.
-    #[error("expected checksum {computed:08x}, found {found:08x}: the message was damaged on the way")]
-    Checksum {
-        /// Of the bytes that came.
-        computed: u32,
-        /// In the message.
-        found: u32,
-    },
-    /// A sound message, but the sender counts on another message before it.
-    #[error(
-        "it builds on state {found:04x}, but this rank has {expected:04x}: a message was lost or came twice"
-    )]
-    Reference {
-        /// Digest of what the receiver keeps.
-        expected: u16,
-        /// Digest of what the sender counts on.
-        found: u16,
-    },
-    /// A field differs from what is expected.
-    #[error("expected {field} {expected}, found {found}")]
-    Field {
-        /// Which.
-        field: &'static str,
-        /// By the receiver's state.
-        expected: u64,
-        /// In the header.
-        found: u64,
-    },
-    /// A form that is unknown, or not the one that fits.
-    #[error("expected {expected}, found form {found}")]
-    Form {
-        /// What the receiver takes here.
-        expected: &'static str,
-        /// The code in the header.
-        found: u8,
-    },
-    /// The slice to fill or to send does not have rows × columns numbers.
-    #[error("a block of {rows} × {cols} does not fit {found} numbers")]
-    Shape {
-        /// Rows.
-        rows: u32,
-        /// Columns.
-        cols: u32,
-        /// Length of the slice.
-        found: usize,
-    },
-    /// No valid level set.
-    #[error("its level set is not valid: {0}")]
-    Levels(#[from] super::levels::LevelError),
-    /// Another level set than the receiver's.
-    #[error("expected levels {expected}, found {found}")]
-    OtherLevels {
-        /// By the receiver's state.
-        expected: Box<LevelSet>,
-        /// In the header.
-        found: Box<LevelSet>,
-    },
-    /// An index beyond the levels.
-    #[error("expected level indices below {count}, found {found}")]
-    Index {
-        /// Number of levels.
-        count: u32,
-        /// The index.
-        found: u32,
-    },
-    /// Changes beyond the last element, or too many.
-    #[error("its changes do not fit {elements} elements")]
-    Changes {
-        /// Elements of the block.
-        elements: usize,
-    },
-    /// Bytes after the end of a coded payload.
-    #[error("its payload goes on for {0} bytes after its content")]
-    Rest(usize),
-    /// A coded stream that cannot be read.
-    #[error(transparent)]
-    Tokens(#[from] TokenError),
-    /// Packed indices that do not unpack.
-    #[error(transparent)]
-    Packing(#[from] super::pack::PackError),
 }
 
 /// Bytes of a message of `elements` numbers of type `T` at most: what a receiver allows.
@@ -403,100 +299,6 @@ fn explain(rest: &[u8], found: usize, computed: u32, checksum: u32) -> Problem {
         None => Problem::Length { expected: found as u64 + 1, found },
         _ => Problem::Checksum { computed, found: checksum },
     }
-}
-
-/// Reads a header piece by piece.
-struct Fields<'a>(&'a [u8]);
-
-impl Fields<'_> {
-    fn byte(&mut self) -> Option<u8> {
-        let (&first, rest) = self.0.split_first()?;
-        self.0 = rest;
-        Some(first)
-    }
-
-    fn varint(&mut self) -> Option<u64> {
-        let mut value = 0u64;
-        for shift in (0..64).step_by(7) {
-            let byte = self.byte()?;
-            let part = u64::from(byte & 0x7f);
-            if part << shift >> shift != part {
-                return None;
-            }
-            value |= part << shift;
-            if byte < 0x80 {
-                return Some(value);
-            }
-        }
-        None
-    }
-
-    fn number(&mut self) -> Option<f64> {
-        let (bytes, rest) = self.0.split_first_chunk::<8>()?;
-        self.0 = rest;
-        Some(f64::from_le_bytes(*bytes))
-    }
-
-    fn levels(&mut self) -> Result<Option<LevelSet>, Problem> {
-        let code = self.byte();
-        let parts = (|| match code? {
-            0 => Some(None),
-            1 => {
-                let exponent = self.byte()? as i8;
-                Some(Some((Spacing::Even, 0.0, 2f64.powi(exponent.into()), self.varint()?)))
-            }
-            2 => Some(Some((Spacing::Even, self.number()?, self.number()?, self.varint()?))),
-            3 => {
-                let exponent = self.byte()? as i8;
-                Some(Some((Spacing::Squares, 0.0, 2f64.powi(exponent.into()), self.varint()?)))
-            }
-            4 => Some(Some((Spacing::Squares, 0.0, self.number()?, self.varint()?))),
-            _ => None,
-        })();
-        match parts {
-            None => Err(Problem::Form { expected: "a level set", found: code.unwrap_or_default() }),
-            Some(None) => Ok(None),
-            Some(Some((spacing, lo, step, count))) => {
-                let count = u32::try_from(count).unwrap_or(u32::MAX);
-                Ok(Some(match spacing {
-                    Spacing::Even => LevelSet::new(lo, step, count)?,
-                    Spacing::Squares => LevelSet::squares(step, count)?,
-                }))
-            }
-        }
-    }
-}
-
-fn put_varint(mut value: u64, out: &mut Vec<u8>) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
-}
-
-fn put_levels(levels: Option<&LevelSet>, out: &mut Vec<u8>) {
-    let Some(levels) = levels else {
-        out.push(0);
-        return;
-    };
-    let exponent = levels.step().log2();
-    let is_power = exponent.fract() == 0.0 && exponent.abs() < 127.0;
-    let is_power = levels.lo() == 0.0 && is_power && 2f64.powi(exponent as i32) == levels.step();
-    match (levels.spacing(), is_power) {
-        (Spacing::Even, true) => out.extend_from_slice(&[1, exponent as i8 as u8]),
-        (Spacing::Even, false) => {
-            out.push(2);
-            out.extend_from_slice(&levels.lo().to_le_bytes());
-            out.extend_from_slice(&levels.step().to_le_bytes());
-        }
-        (Spacing::Squares, true) => out.extend_from_slice(&[3, exponent as i8 as u8]),
-        (Spacing::Squares, false) => {
-            out.push(4);
-            out.extend_from_slice(&levels.step().to_le_bytes());
-        }
-    }
-    put_varint(levels.count().into(), out);
 }
 
 /// Replaces `message` by a header for a payload of `payload` bytes, which the caller appends.

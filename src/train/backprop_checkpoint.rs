@@ -6,6 +6,7 @@ use super::checkpoint::{Exact, StepManifest, Vectors};
 use super::driver::Job;
 use super::error::{SetUpError, TrainError};
 use super::output::OutputFolder;
+use super::several::Shared;
 use crate::backprop::Rule;
 use crate::linalg::Real;
 use crate::parallel::{agree, broadcast};
@@ -53,7 +54,12 @@ impl<T: Real> BackpropRun<'_, T> {
     ///
     /// # Errors
     /// There are checkpoints but none is whole, or they belong to another run.
-    pub(super) fn resume(&mut self, rule: Rule, lock: Option<OutputFolder>) -> Result<Steps<T>, TrainError> {
+    pub(super) fn resume(
+        &mut self,
+        rule: Rule,
+        lock: Option<OutputFolder>,
+        shared: &mut Shared<T>,
+    ) -> Result<Steps<T>, TrainError> {
         let job = self.job;
         let Job { settings, communicator, policy, problem, .. } = job;
         let is_root = communicator.rank() == 0;
@@ -74,9 +80,12 @@ impl<T: Real> BackpropRun<'_, T> {
         };
         let manifest = agree(communicator, policy, "manifest as read", manifest, SetUpError::describe)?;
         let before = manifest.as_ref().map(|manifest| manifest.iteration + 1);
-        self.folder = job.open_folder(|used| match lock {
-            Some(lock) => lock.go_on(before, used),
-            None => OutputFolder::lock(&settings.output),
+        self.folder = job.open_folder(|used| {
+            shared.open_above(&problem.split)?;
+            match lock {
+                Some(lock) => lock.go_on(before, used),
+                None => OutputFolder::lock(&settings.output),
+            }
         })?;
         let Some(manifest) = manifest else {
             self.screen.from_the_start();

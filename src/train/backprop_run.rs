@@ -161,7 +161,7 @@ pub(super) fn train_by_backprop<T: Real>(
         job,
     };
     let steps = match options.resume {
-        true => run.resume(rule, lock)?,
+        true => run.resume(rule, lock, shared)?,
         false => {
             run.folder = job.open_folder(|used| {
                 shared.open_above(&problem.split)?;

@@ -10,6 +10,7 @@ use super::backprop_run::train_by_backprop;
 use super::error::{SetUpError, TrainError};
 use super::evaluate::EvaluatedNodes;
 use super::feature_source::FeatureSource;
+use super::handshake::{same_command, same_data};
 use super::input::{self, EvaluatedInput, InputNodes};
 use super::memory::{RunShape, stage_shape};
 use super::operator_search::{Search, Trial};
@@ -18,22 +19,20 @@ use super::problem::Problem;
 use super::reduction::Slots;
 use super::screen::Screen;
 use super::several::Shared;
-use super::state::{RUN_STATE_VERSION, RunState};
+use super::state::RunState;
 use super::status::{Outcome, Status};
 use super::stopping::{Clock, StopSignal};
 use crate::admm::Workspace;
 use crate::admm::deepen::{LayerWeights, random_first_weights};
 use crate::admm::penalties::WeightPenalty;
-use crate::linalg::factor::lapack_core;
-use crate::linalg::product::arithmetic;
 use crate::linalg::{NodeBlocks, Real, Workers};
 use crate::parallel::exchange::Exchange;
 use crate::parallel::memory::peak_bytes;
 use crate::parallel::plan::{Plan, StageShape, plan, shards_of_stages};
 use crate::parallel::redistribute::{Holding, redistribute};
 use crate::parallel::shard_group::ShardGroup;
-use crate::parallel::{Communicator, WaitPolicy, agree, broadcast, gather_to_root, hosts};
-use crate::settings::{Method, RawSettings, Settings};
+use crate::parallel::{Communicator, WaitPolicy, agree, gather_to_root, hosts};
+use crate::settings::{RawSettings, Settings};
 use crate::timing::Phase;
 
 /// How a run writes, what it may replace, and what may stop it.
@@ -50,6 +49,8 @@ pub struct RunOptions {
     pub since: Option<Instant>,
     /// Whether this rank has been told to stop.
     pub stop: StopSignal,
+    /// Measure what an iteration costs each rank, for `by_rank` of the summary; the same on every rank.
+    pub measure_ranks: bool,
 }
 
 impl Default for RunOptions {
@@ -62,6 +63,7 @@ impl Default for RunOptions {
             inspected: None,
             since: None,
             stop: Box::new(|_| false),
+            measure_ranks: false,
         }
     }
 }
@@ -87,13 +89,16 @@ pub(super) fn train_one<T: Real>(
 ) -> Result<Outcome, TrainError> {
     let start = Instant::now();
     let policy = WaitPolicy::new().with_deadline(Duration::from_secs(settings.comm_timeout));
+    let flags = [("resume", options.resume), ("overwrite", options.overwrite)];
+    same_command(settings, flags, communicator, &policy)?;
     crate::linalg::factor::use_one_lapack_thread();
     let reading = policy.clock().enter(Phase::Read);
     let set_up = set_up(settings, communicator, &options);
     drop(reading);
     let (problem, workers) = agree(communicator, &policy, "set-up", set_up, SetUpError::describe)?;
-    let alike = handshake(settings, &problem, communicator, &policy)?;
-    agree(communicator, &policy, "handshake", alike, SetUpError::describe)?;
+    same_data(&problem, communicator, &policy)?;
+    let same = shared.same_data_as_before(&problem).map_err(SetUpError::from);
+    agree(communicator, &policy, "data of earlier runs", same, SetUpError::describe)?;
     let mut screen = options.screen;
     let hosts = hosts(communicator, &policy)?;
     let printing = policy.clock().enter(Phase::Io);
@@ -125,6 +130,9 @@ pub(super) fn train_one<T: Real>(
     let mut run = Run::<T>::new(settings, communicator, &policy, &problem, workers, screen, start);
     run.tried = tried;
     run.stop = options.stop;
+    if options.measure_ranks {
+        policy.clock().measure_iterations();
+    }
     if let Some(since) = options.since {
         run.clock = Clock::new(settings, since, communicator.rank());
     }
@@ -137,7 +145,7 @@ pub(super) fn train_one<T: Real>(
     let admitted = admit(communicator, &hosts, &sizes.peaks(settings));
     agree(communicator, &policy, "memory", admitted, SetUpError::describe)?;
     if options.resume {
-        return run.resume();
+        return run.resume(shared);
     }
     let first = run.first_layer(run.shards[0])?;
     run.open_folder(|used| {
@@ -145,36 +153,6 @@ pub(super) fn train_one<T: Real>(
         OutputFolder::create(&settings.output, options.overwrite, used)
     })?;
     run.all_stages(first, None)
-}
-
-/// Whether this rank runs the same program with the same settings on the same data as rank 0; names what differs.
-fn handshake(
-    settings: &Settings,
-    problem: &Problem,
-    communicator: &dyn Communicator,
-    policy: &WaitPolicy,
-) -> Result<Result<(), SetUpError>, TrainError> {
-    // Backpropagation factorises nothing.
-    let arithmetic = match settings.method {
-        Method::Admm => format!("{}, LAPACK for {}", arithmetic(), lapack_core()),
-        _ => arithmetic().to_owned(),
-    };
-    let settings = format!("{:?}", settings.spelled_out(&problem.split));
-    let version = env!("CARGO_PKG_VERSION");
-    let own = [
-        ("program", format!("{version}, state {RUN_STATE_VERSION}, {}", communicator.library())),
-        ("arithmetic", arithmetic),
-        ("settings", settings),
-        ("data set", format!("{} with checksum {}", problem.name, problem.checksum)),
-    ];
-    let text = own.iter().map(|(_, value)| value.as_str()).collect::<Vec<_>>().join("\0");
-    let root = broadcast(communicator, policy, "handshake", 0, text.into_bytes())?;
-    let root = String::from_utf8_lossy(&root);
-    let mut root = root.split('\0');
-    Ok(own.into_iter().try_for_each(|(what, here)| match root.next() {
-        Some(there) if there == here => Ok(()),
-        there => Err(SetUpError::Disagreement { what, here, there: there.unwrap_or("nothing").to_owned() }),
-    }))
 }
 
 /// What can fail before training on each rank alone.
@@ -389,8 +367,8 @@ impl<'a, T: Real> Run<'a, T> {
     }
 
     /// Goes on from the newest checkpoint, or from the start where the run came to none.
-    fn resume(&mut self) -> Result<Outcome, TrainError> {
-        let settings = self.settings;
+    fn resume(&mut self, shared: &mut Shared<T>) -> Result<Outcome, TrainError> {
+        let (settings, problem) = (self.settings, self.problem);
         // Locked first: another process may still be at it.
         self.open_folder(|_| OutputFolder::lock(&settings.output))?;
         let mut first = None;
@@ -399,9 +377,12 @@ impl<'a, T: Real> Run<'a, T> {
         drop(restoring);
         let lock = self.folder.take();
         let before = restored.as_ref().map(|state| state.iteration);
-        self.open_folder(|used| match lock {
-            Some(lock) => lock.go_on(before, used),
-            None => OutputFolder::lock(&settings.output),
+        self.open_folder(|used| {
+            shared.open_above(&problem.split)?;
+            match lock {
+                Some(lock) => lock.go_on(before, used),
+                None => OutputFolder::lock(&settings.output),
+            }
         })?;
         if before.is_none() {
             self.screen.from_the_start();

@@ -47,8 +47,12 @@ pub(super) enum SetUpError {
     Ranks(#[from] PlanError),
     #[error(transparent)]
     Output(#[from] OutputError),
-    #[error("its {what} differs from that of rank 0: here {here}; there {there}")]
-    Disagreement { what: &'static str, here: String, there: String },
+    #[error("its {what} differs from that of rank 0: here {here}; there {there}; {remedy}")]
+    Disagreement { what: &'static str, here: String, there: String, remedy: &'static str },
+    #[error(
+        "its settings differ from those of rank 0: {changed}; start all ranks with the same flags and the same --config"
+    )]
+    OtherSettings { changed: String },
     #[error(
         "--patience needs validation nodes of known class, and split {split} has none: leave it out or choose another \
          --split"
@@ -100,7 +104,8 @@ impl SetUpError {
             | SetUpError::NothingToChooseBy { .. }
             | SetUpError::Operators(_)
             | SetUpError::Settings(_)
-            | SetUpError::Disagreement { .. } => 2,
+            | SetUpError::Disagreement { .. }
+            | SetUpError::OtherSettings { .. } => 2,
             SetUpError::Output(_)
             | SetUpError::Threads { .. }
             | SetUpError::Model(_)

@@ -88,11 +88,12 @@ impl Forecast {
 }
 
 fn stage(run: &RunShape, settings: &Settings, number: usize) -> StageForecast {
-    let (shape, plan) = run.plan(settings, number);
+    let planned = run.plan(settings, number);
+    let (shape, plan) = &planned;
     let ranks: Vec<RankForecast> = (0..run.ranks)
         .map(|rank| {
-            let layers = run.layers_of(&shape, &plan, rank);
-            let [nodes, evaluated] = if layers.is_empty() { [0, 0] } else { run.nodes_of(&plan, rank) };
+            let layers = run.layers_of(shape, plan, rank);
+            let [nodes, evaluated] = if layers.is_empty() { [0, 0] } else { run.nodes_of(plan, rank) };
             let products = layers.iter().map(|(_, layer)| {
                 let exact = settings.subproblem.is_exact(layer.inputs, shape.nodes);
                 let refreshed = !settings.quantize.p() && settings.wire != settings.precision.wire();
@@ -106,7 +107,7 @@ fn stage(run: &RunShape, settings: &Settings, number: usize) -> StageForecast {
                 rank,
                 layers: plan.layers_of(rank).map(|run| [*run.start(), *run.end()]),
                 nodes,
-                memory: estimate(run, settings, number, rank),
+                memory: estimate(run, settings, (number, &planned), rank),
                 gflop,
                 gflop_evaluation,
             }

@@ -319,7 +319,7 @@ impl<'a, 'b, T: Real> Building<'a, 'b, T> {
                     .zip(own.chain(others))
                     .map(|(run, (gram, a0))| (of(run), gram, a0))
                     .collect();
-                workers.each(&mut jobs, |_, (part, gram, a0)| {
+                workers.each(&mut jobs[..], |_, (part, gram, a0)| {
                     product(T::one(), part, &xt, T::one(), gram);
                     product(T::one(), part, &w0t, T::one(), a0);
                 });

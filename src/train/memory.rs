@@ -83,16 +83,18 @@ impl RunShape {
     /// The layers of a rank in a stage, with their numbers.
     pub fn layers_of(&self, stage: &StageShape, plan: &Plan, rank: usize) -> Vec<(usize, LayerShape)> {
         let [nodes, _] = self.nodes_of(plan, rank);
-        let layer = |l: usize| {
-            let (form, inputs) = match (l, is_dual(stage.nodes, stage.inputs)) {
-                (1, true) => (Form::Dual, stage.nodes),
-                (1, false) => (Form::First, stage.inputs),
-                _ => (Form::Hidden, stage.width(l - 1)),
-            };
-            let one_block = self.blocks.count() == 1;
-            (l, LayerShape { form, outputs: stage.width(l), inputs, nodes, one_block })
-        };
+        let layer = |l: usize| (l, Self::layer(stage, l, nodes, self.blocks.count()));
         plan.layers_of(rank).into_iter().flatten().map(layer).collect()
+    }
+
+    /// Layer l of a stage on a rank with so many of the training nodes, which are `blocks` blocks.
+    pub fn layer(stage: &StageShape, l: usize, nodes: usize, blocks: usize) -> LayerShape {
+        let (form, inputs) = match (l, is_dual(stage.nodes, stage.inputs)) {
+            (1, true) => (Form::Dual, stage.nodes),
+            (1, false) => (Form::First, stage.inputs),
+            _ => (Form::Hidden, stage.width(l - 1)),
+        };
+        LayerShape { form, outputs: stage.width(l), inputs, nodes, one_block: blocks == 1 }
     }
 
     /// Training nodes and evaluated nodes of a rank.
@@ -105,11 +107,14 @@ impl RunShape {
 
     /// The most that each rank needs over all stages, in bytes.
     pub fn peaks(&self, settings: &Settings) -> Vec<u64> {
-        let of = |rank: usize| {
-            let stages = 0..settings.stages.len();
-            stages.map(|number| estimate(self, settings, number, rank).peak).max().unwrap_or(0)
-        };
-        (0..self.ranks).map(of).collect()
+        let mut peaks = vec![0; self.ranks];
+        for number in 0..settings.stages.len() {
+            let planned = self.plan(settings, number);
+            for (rank, peak) in peaks.iter_mut().enumerate() {
+                *peak = estimate(self, settings, (number, &planned), rank).peak.max(*peak);
+            }
+        }
+        peaks
     }
 }
 
@@ -131,20 +136,25 @@ pub fn stage_shape(
     }
 }
 
-/// What `rank` holds in stage `number`, from 0, of a run of the ADMM.
-pub fn estimate(run: &RunShape, settings: &Settings, number: usize, rank: usize) -> RankMemory {
-    let (stage, plan) = run.plan(settings, number);
-    let layers = run.layers_of(&stage, &plan, rank);
+/// What `rank` holds in stage `number`, from 0, of a run of the ADMM, by the stage's plan, which takes longer to make.
+pub fn estimate(
+    run: &RunShape,
+    settings: &Settings,
+    (number, planned): (usize, &(StageShape, Plan)),
+    rank: usize,
+) -> RankMemory {
+    let (stage, plan) = planned;
+    let layers = run.layers_of(stage, plan, rank);
     let size = settings.precision.wire().size() as f64;
     let mut held = Held { size, ..Held::default() };
     for (_, layer) in &layers {
-        held.layer(settings, &stage, layer, run.nodes_of(&plan, rank)[1]);
+        held.layer(settings, stage, layer, run.nodes_of(plan, rank)[1]);
     }
-    held.boundaries(settings, &stage, &layers, run.nodes_of(&plan, rank));
+    held.boundaries(settings, stage, &layers, run.nodes_of(plan, rank));
     let blocks = blocks_of(plan.shard_of(rank), plan.shards(), run.blocks.count()).len();
-    held.products(settings, &stage, &layers, blocks);
+    held.products(settings, stage, &layers, blocks);
     let at_start =
-        if number == 0 { held.input + held.features_under_way(run, settings, &plan, rank) } else { 0.0 };
+        if number == 0 { held.input + held.features_under_way(run, settings, plan, rank) } else { 0.0 };
     let at_end = if rank == 0 && number + 1 == settings.stages.len() {
         let weights = |l: usize| stage.width(l) as f64 * stage.width(l - 1) as f64;
         size * (1..=stage.layers).map(weights).sum::<f64>() + held.snapshot
@@ -246,17 +256,23 @@ impl Held {
         let trees = if blocks > 1 { f64::from(blocks.next_power_of_two().ilog2()) + 2.0 } else { 1.0 };
         // Outputs of sums over nodes, each with its tree; layers of the same shape share them.
         let mut sums: Vec<(usize, usize)> = Vec::new();
-        let mut widest = 0.0_f64;
+        let (mut widest, mut dual) = (0.0_f64, 0.0);
         for (_, layer) in layers {
             let (m, n, nodes) = (layer.outputs as f64, layer.inputs as f64, layer.nodes as f64);
             let exact = settings.subproblem.is_exact(layer.inputs, stage.nodes);
             widest = widest.max(match layer.form {
-                Form::Dual => (2.0 * nodes + n) * m,
-                Form::First => nodes * m,
-                // H and W g; H, new p and new W p where p is rounded after a step.
-                Form::Hidden if settings.quantize.p() && !exact => nodes * (2.0 * n + m),
+                Form::Hidden if exact => nodes * n,
+                // H, new p and new W p where p is rounded after a step; H and W g elsewhere, which leaves r for W.
+                Form::Hidden if settings.quantize.p() => nodes * (2.0 * n + m),
                 Form::Hidden => nodes * (n + m),
+                Form::First | Form::Dual if exact => 0.0,
+                Form::First | Form::Dual => nodes * m,
             });
+            if layer.form == Form::Dual {
+                // E and g X, or the right-hand sides; and these of all nodes where other shards have some.
+                let of_all = if layer.nodes < stage.nodes { n } else { 0.0 };
+                dual = m * (of_all + nodes * if exact { 1.0 } else { 2.0 });
+            }
             if layer.form != Form::Dual && !layer.by_nodes() {
                 sums.push((layer.outputs, layer.inputs));
             }
@@ -270,8 +286,8 @@ impl Held {
         }
         sums.sort_unstable();
         sums.dedup();
-        let sums: f64 = sums.iter().map(|&(m, n)| (trees + 1.0) * m as f64 * n as f64).sum();
-        self.buffers += self.size * (widest + sums);
+        let sums: f64 = sums.iter().map(|&(m, n)| (trees + 2.0) * m as f64 * n as f64).sum();
+        self.buffers += self.size * (widest + dual + sums);
     }
 
     /// Features on their way to the ranks of layer 1: raw rows, and blocks of columns.

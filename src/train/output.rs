@@ -1,32 +1,29 @@
 //! The folder of a run: history.csv, config.toml, summary.json and the models. Written by rank 0 alone.
 
-use std::collections::BTreeMap;
+mod history;
+mod summary;
+
 use std::fs::{self, File, TryLockError};
-use std::io::{self, BufRead, Read, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use thiserror::Error;
 
 use super::checkpoint::{CheckpointFolder, remove_all, remove_leftovers};
-use super::evaluate::Scores;
-use super::f1::F1;
-use super::operator_search::OperatorSummary;
-use super::usage::{MemorySummary, PhaseSummary};
 use crate::parallel::local_host_name;
 use crate::settings::RawSettings;
 use crate::storage::open_regular;
-use crate::timing::Phase;
+
+pub use history::HistoryRow;
+use history::rows_before;
+pub(super) use summary::LARGEST_SUMMARY;
+pub use summary::{Accuracy, BestSummary, BytesSummary, F1Summary, SecondsSummary, Summary, ratio};
 
 /// The files of a run that an earlier one may have left, in the order in which they are removed: a process that is killed
 /// meanwhile must leave no run to go on with, and none that says that it has finished.
 pub(super) const FILES: [&str; 6] =
     ["config.toml", "summary.json", "run.csv", "history.csv", "model-last.h5", "model.h5"];
-
-/// Far above what the summaries of a thousand runs take.
-pub(super) const LARGEST_SUMMARY: u64 = 64 << 20;
-/// Far above what the columns of a history take.
-const LONGEST_ROW: u64 = 1 << 16;
 
 /// A result that could not be written.
 #[derive(Debug, Error)]
@@ -71,224 +68,11 @@ pub enum OutputError {
     },
 }
 
-/// Accuracies of the three sets, as shares of the nodes of known class; `None` where there are none.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-pub struct Accuracy {
-    /// Training.
-    pub train: Option<f64>,
-    /// Validation.
-    pub val: Option<f64>,
-    /// Test.
-    pub test: Option<f64>,
-}
-
-/// The best evaluation of the last stage.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-pub struct BestSummary {
-    /// Its iteration, over all stages.
-    pub iteration: u64,
-    /// Validation accuracy.
-    pub val: Option<f64>,
-    /// Test accuracy.
-    pub test: Option<f64>,
-}
-
-/// F1 of the test nodes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-pub struct F1Summary {
-    /// Of the model of the best evaluation.
-    pub best: F1,
-    /// Of the model of the last iteration.
-    pub last: F1,
-}
-
-/// Bytes put on the wire.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-pub struct BytesSummary {
-    /// Messages of p, headers and checksums included.
-    pub p: u64,
-    /// Messages of q.
-    pub q: u64,
-    /// 12 bytes an element, iteration and boundary between ranks.
-    pub baseline: u64,
-    /// Messages of p and q.
-    pub messages: u64,
-    /// The base line over p and q; `None` where there is nothing to compare, as with one rank.
-    pub ratio: Option<f64>,
-    /// Everything else between ranks: evaluation and stage starts.
-    pub other: u64,
-}
-
-/// Wall time on rank 0.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-pub struct SecondsSummary {
-    /// From the start of the program's work to its end, reading and writing included.
-    pub total: f64,
-    /// Iterations and evaluations.
-    pub train: f64,
-    /// Writing messages, summed over ranks.
-    pub encode: f64,
-    /// Reading messages, summed over ranks.
-    pub decode: f64,
-    /// Waiting for other ranks, summed over ranks.
-    pub wait: f64,
-}
-
-/// `summary.json`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Summary {
-    /// `finished`, `converged`, `early-stopped` or `diverged`.
-    pub status: String,
-    /// Why, in words.
-    pub message: String,
-    /// What trained the network, by the word of `--optimizer`.
-    pub optimizer: String,
-    /// Version of the program.
-    pub version: String,
-    /// Name of the data set.
-    pub dataset: String,
-    /// Split in use.
-    pub split: String,
-    /// Iterations over all stages.
-    pub iterations: u64,
-    /// Number of ranks.
-    pub ranks: usize,
-    /// Threads of each rank.
-    pub threads: usize,
-    /// L.
-    pub layers: usize,
-    /// Width of the hidden layers.
-    pub neurons: usize,
-    /// The seed.
-    pub seed: u64,
-    /// Ψ, the scaling of features, and how they were chosen.
-    #[serde(default)]
-    pub operators: OperatorSummary,
-    /// Objective of the last iteration.
-    #[serde(deserialize_with = "null_is_nan")]
-    pub objective: f64,
-    /// Augmented Lagrangian of the last iteration.
-    #[serde(deserialize_with = "null_is_nan")]
-    pub lagrangian: f64,
-    /// Primal residual of the last iteration.
-    #[serde(deserialize_with = "null_is_nan")]
-    pub primal_residual: f64,
-    /// Dual residual of the last iteration.
-    #[serde(deserialize_with = "null_is_nan")]
-    pub dual_residual: f64,
-    /// Accuracies of the last iteration.
-    pub accuracy: Accuracy,
-    /// The best evaluation of the last stage.
-    pub best: BestSummary,
-    /// F1 of the test nodes.
-    pub f1: F1Summary,
-    /// Bytes between ranks.
-    pub bytes: BytesSummary,
-    /// Wall time.
-    pub seconds: SecondsSummary,
-    /// Machines.
-    #[serde(default)]
-    pub hosts: usize,
-    /// Peak memory of this part of the run.
-    #[serde(default)]
-    pub memory: MemorySummary,
-    /// Time by phase, of this part of the run.
-    #[serde(default)]
-    pub phases: BTreeMap<Phase, PhaseSummary>,
-}
-
-/// JSON has no NaN and no infinity: they are written as null.
-fn null_is_nan<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
-    Ok(Option::<f64>::deserialize(deserializer)?.unwrap_or(f64::NAN))
-}
-
-/// One row of `history.csv`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
-pub struct HistoryRow {
-    /// Stage, from 1.
-    pub stage: usize,
-    /// Layers of the stage.
-    pub layers: usize,
-    /// Iteration over all stages, from 1.
-    pub iteration: u64,
-    /// Problem 2.
-    pub objective: f64,
-    /// Augmented Lagrangian.
-    pub lagrangian: f64,
-    /// sqrt(Σ‖p − q‖²).
-    pub primal_residual: f64,
-    /// ρ sqrt(Σ‖q − q_old‖²).
-    pub dual_residual: f64,
-    /// ρ.
-    pub rho: f64,
-    /// ν.
-    pub nu: f64,
-    /// R(z_L; y), a node.
-    pub risk: f64,
-    /// Cross-entropy of the forward pass over the training nodes, a node.
-    pub train_loss: Option<f64>,
-    /// The same over the validation nodes.
-    pub val_loss: Option<f64>,
-    /// Accuracy over the training nodes.
-    pub train_accuracy: Option<f64>,
-    /// Accuracy over the validation nodes.
-    pub val_accuracy: Option<f64>,
-    /// Accuracy over the test nodes.
-    pub test_accuracy: Option<f64>,
-    /// Bytes of p since the start, over all ranks.
-    pub bytes_p: u64,
-    /// Bytes of q since the start.
-    pub bytes_q: u64,
-    /// 12 bytes an element of every boundary between ranks, since the start.
-    pub bytes_baseline: u64,
-    /// Messages of p and q since the start.
-    pub messages: u64,
-    /// Seconds since training started, on rank 0.
-    pub seconds: f64,
-}
-
-impl HistoryRow {
-    /// Fills in the columns of an evaluation, given the number of nodes of known class in each set.
-    pub fn set_scores(&mut self, scores: &Scores, known: [usize; 3]) {
-        let share = |set: usize, x: f64| (known[set] > 0).then(|| x / known[set] as f64);
-        self.train_loss = share(0, scores.loss[0]);
-        self.val_loss = share(1, scores.loss[1]);
-        self.train_accuracy = share(0, scores.correct[0]);
-        self.val_accuracy = share(1, scores.correct[1]);
-        self.test_accuracy = share(2, scores.correct[2]);
-    }
-}
-
-/// How many times fewer bytes than the base line p and q took; `None` where nothing was sent.
-pub fn ratio(baseline: u64, p: u64, q: u64) -> Option<f64> {
-    (p + q > 0).then(|| baseline as f64 / (p + q) as f64)
-}
-
 /// A file of which a process that writes to the folder holds the lock.
 pub(super) const LOCK: &str = ".lock";
 
 fn write_error(path: &Path, source: io::Error) -> OutputError {
     OutputError::Write { path: path.to_owned(), source }
-}
-
-/// The head and the rows of a history up to the row of iteration `before`, which may be cut off itself. Iterations rise, and
-/// lines are short: whatever the file holds, no more than such a history is kept.
-fn rows_before(mut history: impl BufRead, before: u64) -> io::Result<Vec<u8>> {
-    let (mut kept, mut line, mut last) = (Vec::new(), Vec::new(), None);
-    loop {
-        line.clear();
-        history.by_ref().take(LONGEST_ROW).read_until(b'\n', &mut line)?;
-        let iteration = || {
-            let field = line.split(|&byte| byte == b',').nth(2)?;
-            std::str::from_utf8(field).ok()?.parse::<u64>().ok()
-        };
-        let number = if last.is_none() { Some(0) } else { iteration() };
-        if !line.ends_with(b"\n") || number.is_none() || number <= last || number >= Some(before.max(1)) {
-            return Ok(kept);
-        }
-        kept.extend_from_slice(&line);
-        last = number;
-    }
 }
 
 /// The folder of a run, made and ready.

@@ -3,6 +3,7 @@
 use ndarray::{Array1, Array2};
 
 use super::best::Evaluation;
+use super::by_rank::{RankCost, gather_costs};
 use super::driver::Run;
 use super::error::{SetUpError, TrainError};
 use super::evaluate::{Scores, Snapshot};
@@ -180,6 +181,11 @@ impl<T: Real> Run<'_, T> {
             }
         }
         let Usage { hosts, phases, memory } = gather_usage(self.communicator, self.policy)?;
+        let clock = self.policy.clock();
+        let own = clock
+            .measures_iterations()
+            .then(|| RankCost::of(self.communicator, &clock.iterations(), &state.network));
+        let by_rank = gather_costs(self.communicator, self.policy, own)?;
         let (row, traffic) = match &state.last {
             Some((row, reduced)) => (*row, reduced.traffic),
             None => (HistoryRow::default(), Default::default()),
@@ -208,6 +214,7 @@ impl<T: Real> Run<'_, T> {
             hosts,
             memory,
             phases,
+            by_rank,
             ..Summary::of_run(
                 status,
                 self.settings,
@@ -301,6 +308,7 @@ impl Summary {
             optimizer: settings.method.word().to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             dataset: problem.name.clone(),
+            dataset_checksum: problem.checksum.clone(),
             split: problem.split.clone(),
             iterations,
             ranks,

@@ -17,7 +17,8 @@ pub fn run_row(summary: &Summary, problem: &Problem, settings: &RawSettings) -> 
     flatten("", &value, &mut columns);
     columns.retain(|(name, _)| match name.strip_prefix("phases.") {
         Some(rest) => OF_PHASES.iter().any(|part| rest.ends_with(&format!(".{part}"))),
-        None => true,
+        // A table of its own, which not every run has.
+        None => name != "by_rank",
     });
     let [train, val, test] = problem.sizes();
     let sizes = [

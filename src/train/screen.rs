@@ -266,6 +266,8 @@ impl Screen {
         self.usage(summary);
         let result = match status {
             Status::Interrupted(_) => format!("go on with: pdadmm-g train --resume {}", folder.display()),
+            // A run that diverges before its first evaluation leaves none.
+            _ if !folder.join("model.h5").exists() => format!("no model; history in {}", folder.display()),
             _ => format!("model in {}", folder.join("model.h5").display()),
         };
         self.line(format_args!(
@@ -283,7 +285,7 @@ impl Screen {
         };
         self.line(format_args!("sent       {} bytes of p and q in {messages} messages: {ratio}", p + q));
         if other > 0 {
-            self.line(format_args!("           {other} bytes for evaluations and the starts of stages"));
+            self.line(format_args!("           {other} bytes for evaluations, the starts of stages, and sums of ranks that share nodes"));
         }
     }
 

@@ -8,11 +8,12 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::backprop_run::Nodes;
-use super::checkpoint::whole_parts;
+use super::checkpoint::{CheckpointError, whole_parts};
 use super::driver::{RunOptions, train_one};
 use super::ended::Ended;
 use super::error::{SetUpError, TrainError};
 use super::output::{LARGEST_SUMMARY, LOCK, OutputError, OutputFolder, Summary};
+use super::problem::Problem;
 use super::screen::Screen;
 use super::status::Status;
 use crate::linalg::Real;
@@ -119,8 +120,13 @@ type OpenAbove = Box<dyn FnOnce(&str) -> Result<OutputFolder, OutputError>>;
 pub(super) struct Shared<T> {
     /// What one run by backpropagation leaves to the next on the same data.
     pub nodes: Option<Nodes<T>>,
-    /// What is still to be done for the folder above.
+    /// How the folder above is made, where that is still to be done.
     to_open: Option<OpenAbove>,
+    /// Settings to be written in the folder above once the data set is known to be right: where runs that are gone on with
+    /// find it may be another place.
+    to_write: Option<Settings>,
+    /// The data set of an earlier run: its folder, name and checksum.
+    before: Option<[String; 3]>,
     /// That folder, on rank 0 and with several runs.
     above: Option<OutputFolder>,
 }
@@ -128,11 +134,11 @@ pub(super) struct Shared<T> {
 impl<T> Shared<T> {
     /// For a run alone.
     pub fn nothing() -> Self {
-        Self { nodes: None, to_open: None, above: None }
+        Self { nodes: None, to_open: None, to_write: None, before: None, above: None }
     }
 
-    /// Makes the folder above those of the runs, if that is still to be done; on rank 0, once the first run has found the
-    /// data good: what replaces an earlier result has then been read.
+    /// Makes the folder above those of the runs and writes the settings there, if that is still to be done; on rank 0, once
+    /// a run has found the data good: what replaces an earlier result has then been read.
     ///
     /// # Errors
     /// As [`OutputFolder::empty`].
@@ -140,7 +146,25 @@ impl<T> Shared<T> {
         if let Some(open) = self.to_open.take() {
             self.above = Some(open(split)?);
         }
-        Ok(())
+        match (&self.above, self.to_write.take()) {
+            (Some(above), Some(settings)) => above.write_config(&settings.spelled_out(split)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Holds the data set to that of the runs that have ended.
+    ///
+    /// # Errors
+    /// It is another one.
+    pub fn same_data_as_before(&self, problem: &Problem) -> Result<(), CheckpointError> {
+        match &self.before {
+            Some([folder, name, checksum]) if *checksum != problem.checksum => {
+                let there = format!("{name} with checksum {checksum}");
+                let here = format!("{} with checksum {}", problem.name, problem.checksum);
+                Err(CheckpointError::OtherData { path: folder.into(), there, here })
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -157,7 +181,7 @@ pub fn train_several<T: Real>(
     options: RunOptions,
 ) -> Result<(u8, SeveralSummary), TrainError> {
     let policy = WaitPolicy::new().with_deadline(std::time::Duration::from_secs(settings.comm_timeout));
-    let RunOptions { overwrite, resume, mut screen, inspected, since, stop } = options;
+    let RunOptions { overwrite, resume, mut screen, inspected, since, stop, measure_ranks } = options;
     // The time is that of all runs together.
     let since = Some(since.unwrap_or_else(Instant::now));
     let stop = Rc::new(stop);
@@ -190,10 +214,16 @@ pub fn train_several<T: Real>(
                     Ended::remove_checkpoints(&own.output, 1);
                 }
                 screen.kept(&summary);
+                // Older versions wrote no checksum.
+                if shared.before.is_none() && !summary.dataset_checksum.is_empty() {
+                    let folder = own.output.display().to_string();
+                    shared.before = Some([folder, summary.dataset.clone(), summary.dataset_checksum.clone()]);
+                }
                 several.add(*summary, settings.runs);
                 code
             }
             left => {
+                shared.to_write = (is_root && resume).then(|| chosen.clone());
                 let stop = Rc::clone(&stop);
                 let begun = matches!(left, Left::Begun);
                 let options = RunOptions {
@@ -204,6 +234,7 @@ pub fn train_several<T: Real>(
                     inspected: inspected.clone(),
                     since,
                     stop: Box::new(move |iteration| stop(iteration)),
+                    measure_ranks,
                 };
                 let outcome = train_one::<T>(&own, communicator, options, &mut shared)?;
                 several.add(outcome.summary, settings.runs);

@@ -67,14 +67,14 @@ pub fn forward<T: Real, E>(
         let layer = &mut state.layers[i];
         w::refresh(layer, below.map(|below| &state.boundaries[below]), team);
         let b = &layer.b;
-        team.workers.each(&mut layer.blocks, |_, block| {
+        team.workers.each(&mut layer.blocks[..], |_, block| {
             for (z, m) in rows_mut(&mut block.z).zip(rows(&block.m)) {
                 z.iter_mut().zip(m).zip(b).for_each(|((z, &m), &b)| *z = m + b);
             }
         });
         if let Some(above) = above {
             let (boundary, blocks) = (&mut state.boundaries[above], &layer.blocks);
-            team.workers.each(&mut boundary.blocks, |k, edge| {
+            team.workers.each(&mut boundary.blocks[..], |k, edge| {
                 for (p, z) in rows_mut(&mut edge.p).zip(rows(&blocks[k].z)) {
                     p.iter_mut().zip(z).for_each(|(p, &z)| *p = z.max(T::zero()));
                 }
@@ -108,7 +108,7 @@ pub fn round_start<T: Real>(
     for boundary in &mut state.boundaries {
         let at = boundary.index - 1;
         let (p_levels, q_levels) = (p_levels.and_then(|s| s.get(at)), q_levels.and_then(|s| s.get(at)));
-        team.workers.each(&mut boundary.blocks, |_, block| {
+        team.workers.each(&mut boundary.blocks[..], |_, block| {
             if let Some(levels) = p_levels {
                 rows_mut(&mut block.p).for_each(|row| levels.round(row));
             }

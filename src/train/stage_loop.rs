@@ -20,10 +20,14 @@ use crate::admm::residuals::Totals;
 use crate::admm::{Penalties, Team};
 use crate::linalg::Real;
 use crate::linalg::elements::larger;
+use crate::parallel::exchange::Traffic;
 use crate::parallel::plan::{Plan, StageShape};
 use crate::parallel::{WaitPolicy, agree, wait_sum};
 use crate::quantize::{LevelError, LevelSet, PowerRange};
 use crate::timing::Phase;
+
+/// Iterations of a stage that measurements of what an iteration costs leave out: they touch memory for the first time.
+const WARM_UP: usize = 2;
 
 /// What an iteration that was settled means for the run.
 #[derive(Default)]
@@ -95,9 +99,12 @@ impl<'a, T: Real> Run<'a, T> {
         let policy = if state.network.layers.is_empty() { &idle } else { self.policy };
         let mut reports = Vec::new();
         let mut status = None;
+        self.policy.clock().begin_stage();
         while status.is_none() && state.stage_iteration < self.settings.iterations {
             state.stage_iteration += 1;
             state.iteration += 1;
+            self.policy.clock().begin_iteration();
+            let sent = self.exchange.traffic;
             let rules = self.rules(&state, state.schedule.penalties())?;
             reports.clear();
             if !state.network.layers.is_empty() {
@@ -111,6 +118,10 @@ impl<'a, T: Real> Run<'a, T> {
             let is_last = status.is_some() || state.stage_iteration == self.settings.iterations;
             let due = is_last || state.stage_iteration.is_multiple_of(self.settings.evaluate_every);
             state.pending = Some(self.post_row(&mut state, &rules, due, &reports, shape)?);
+            // What is measured of an iteration leaves out evaluations, and the first touch of memory.
+            let Traffic { p_bytes, q_bytes, .. } = self.exchange.traffic;
+            let keep = !due && state.stage_iteration > WARM_UP;
+            self.policy.clock().end_iteration(keep, [p_bytes - sent.p_bytes, q_bytes - sent.q_bytes]);
             // The end of a run is near enough: it leaves the models themselves.
             let is_end = is_last && state.stage == self.settings.stages.len();
             let stop = requests.stop().filter(|_| !is_end);
@@ -151,8 +162,13 @@ impl<'a, T: Real> Run<'a, T> {
         exchange.borrow_mut().expect_activations::<T>(
             state.boundaries.first().iter().flat_map(|b| b.blocks.iter().map(|block| block.p.dim())),
         )?;
-        let mut team =
-            Team { workers: &self.workers, shards: &self.group, workspace: &mut self.workspace, clock: None };
+        let mut team = Team {
+            workers: &self.workers,
+            shards: &self.group,
+            workspace: &mut self.workspace,
+            clock: None,
+            between_blocks: None,
+        };
         stage::forward(
             state,
             &mut team,
@@ -186,8 +202,13 @@ impl<'a, T: Real> Run<'a, T> {
         run.p_ranges = peaks.chunks(shards).map(|of| PowerRange::holding(largest(of))).collect();
         run.q_ranges = run.p_ranges.clone();
         let (p_levels, q_levels) = self.level_sets(run)?;
-        let mut team =
-            Team { workers: &self.workers, shards: &self.group, workspace: &mut self.workspace, clock: None };
+        let mut team = Team {
+            workers: &self.workers,
+            shards: &self.group,
+            workspace: &mut self.workspace,
+            clock: None,
+            between_blocks: None,
+        };
         stage::round_start(&mut run.network, p_levels.as_deref(), q_levels.as_deref(), &mut team);
         Ok(())
     }
@@ -240,11 +261,15 @@ impl<'a, T: Real> Run<'a, T> {
             below,
             above,
         )?;
+        let communicator = self.communicator;
+        // What went wrong is met again where a message is waited for.
+        let between_blocks = || drop(communicator.progress());
         let mut team = Team {
             workers: &self.workers,
             shards: &self.group,
             workspace: &mut self.workspace,
             clock: Some(self.policy.clock()),
+            between_blocks: (communicator.size() > 1).then_some(&between_blocks as &dyn Fn()),
         };
         iterate(state, rules, &mut self.exchange, &mut team, reports)?;
         Ok(self.group.outcome()?)
@@ -273,9 +298,11 @@ impl<'a, T: Real> Run<'a, T> {
         }
         let _reduce = self.policy.clock().enter(Phase::Reduce);
         let stops = usize::from((self.stop)(state.iteration));
+        let mut traffic = self.exchange.traffic;
+        traffic.other_bytes += self.group.bytes();
         let own = Contribution {
             scores,
-            traffic: self.exchange.traffic,
+            traffic,
             requests: Requests { stops, ..self.clock.requests() },
             output_failed: self.output_failed.is_some(),
         };

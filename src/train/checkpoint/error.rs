@@ -51,12 +51,12 @@ pub enum CheckpointError {
     /// A file breaks a rule of its format.
     #[error(transparent)]
     Storage(#[from] StorageError),
-    /// The checkpoint belongs to another data set.
+    /// The checkpoint, or an earlier one of several runs, belongs to another data set.
     #[error("{path} was trained on {there}, but --data is {here}: give the data set that the run began with")]
     OtherData {
-        /// The checkpoint.
+        /// The checkpoint or the folder of the run.
         path: PathBuf,
-        /// The data set of the checkpoint.
+        /// Its data set.
         there: String,
         /// The data set given.
         here: String,

@@ -1,0 +1,6 @@
+//! A rank's file of a checkpoint.
+#![no_main]
+
+mod inspected;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| inspected::read(pdadmm_g::inspection::FileKind::Checkpoint, bytes));
