@@ -342,8 +342,14 @@ impl<'a, T: Real> Run<'a, T> {
         let group = ShardGroup::new(communicator, policy, if rank < shards { 0 } else { rank }, nodes);
         let w0 =
             (rank < shards).then(|| random_first_weights(settings.seed, settings.neurons, features.width()));
-        let with_dropout = settings.dropout > 0.0;
-        let built = input::build(&features, &from, &group, [rank, ranks], w0, with_dropout, &self.workers)?;
+        let floor = match settings.dropout > 0.0 {
+            true => {
+                let occurrence = features.mean_entry_square(settings, communicator, policy)?;
+                Some(input::PSEUDO_OCCURRENCES * occurrence)
+            }
+            false => None,
+        };
+        let built = input::build(&features, &from, &group, [rank, ranks], w0, floor, &self.workers)?;
         if let Some(bytes) = peak_bytes() {
             log::info!("rank {rank}: at most {} MiB of memory so far, with its features", bytes >> 20);
         }
