@@ -52,14 +52,16 @@ pub enum Origin {
     Trained(usize),
     /// W = I, b = 0: after a ReLU it changes nothing.
     Identity,
-    /// Random, in the first stage.
+    /// Random: the output layer of the first stage.
     Random,
 }
 
-/// Where layer l of a stage comes from: new layers are inserted below the trained output layer.
+/// Where layer l ≥ 2 of a stage comes from: new layers are inserted below the trained output layer. In the first stage too
+/// they start at the identity: from random weights, deep stacks learn next to nothing.
 pub fn origin(l: usize, layers: usize, before: Option<usize>) -> Origin {
     match before {
-        None => Origin::Random,
+        None if l == layers => Origin::Random,
+        None => Origin::Identity,
         Some(before) if l == layers => Origin::Trained(before),
         Some(before) if l < before => Origin::Trained(l),
         Some(_) => Origin::Identity,
@@ -90,7 +92,7 @@ mod tests {
         let origins: Vec<Origin> = (1..=5).map(|l| origin(l, 5, Some(2))).collect();
         let (first, last) = (Origin::Trained(1), Origin::Trained(2));
         assert_eq!(origins, [first, Origin::Identity, Origin::Identity, Origin::Identity, last]);
-        assert_eq!(origin(3, 5, None), Origin::Random);
+        assert_eq!([3, 5].map(|l| origin(l, 5, None)), [Origin::Identity, Origin::Random]);
     }
 
     #[test]

@@ -68,6 +68,29 @@ impl Scale {
         Scale::Columns(squares.into_iter().map(|sum| inverse((sum * mean).sqrt())).collect())
     }
 
+    /// Sum of squares and number of the scaled entries of these rows that are not 0, into `out` (1 × 2).
+    pub fn entry_squares(&self, features: &Features, rows: Range<usize>, out: &mut Array2<f64>) {
+        let mut sums = [0.0; 2];
+        let mut add = |i: usize, j: usize, h: f32| {
+            if h != 0.0 {
+                let h = f64::from(h) * self.factor(i, j);
+                sums[0] += h * h;
+                sums[1] += 1.0;
+            }
+        };
+        for i in rows {
+            match features {
+                Features::Dense(h) => h.row(i).iter().enumerate().for_each(|(j, &h)| add(i, j, h)),
+                Features::Sparse(h) => {
+                    let range: Range<usize> = h.indptr().outer_inds_sz(i);
+                    let entries = h.indices()[range.clone()].iter().zip(&h.data()[range]);
+                    entries.for_each(|(&j, &h)| add(i, j as usize, h));
+                }
+            }
+        }
+        flat_mut(out).copy_from_slice(&sums);
+    }
+
     #[inline]
     pub(super) fn factor(&self, i: usize, j: usize) -> f64 {
         match self {

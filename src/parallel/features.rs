@@ -80,14 +80,7 @@ impl<'a, T: Real> DistributedFeatures<'a, T> {
         messages.pass(&routes, label, 1, known, beyond)?;
         let adjacency = renormalised_rows(&raw, &local, &degrees);
         drop(raw);
-        let scale = match norm {
-            FeatureNorm::None => Scale::One,
-            FeatureNorm::Row => Scale::of_rows(&features),
-            FeatureNorm::Column => {
-                let squares = all_column_squares(&messages, &shares, &own, &features)?;
-                Scale::of_columns(squares, shares.nodes())
-            }
-        };
+        let scale = scale(&messages, &shares, &features, norm)?;
         Ok(Self { messages, shares, local, adjacency, features, operators, scale })
     }
 
@@ -109,6 +102,11 @@ impl<'a, T: Real> DistributedFeatures<'a, T> {
     /// d.
     pub fn feature_count(&self) -> usize {
         self.features.dimension()
+    }
+
+    /// This rank's rows of H, not scaled.
+    pub fn raw(&self) -> &Features {
+        &self.features
     }
 
     /// Columns of H in a block unless told otherwise.
@@ -244,34 +242,75 @@ fn request(
     Ok(routes)
 }
 
-/// Sum of squares of every feature over all nodes, on every rank.
-fn all_column_squares(
+/// The factors of `norm`, for a rank with these rows of H.
+fn scale(
     messages: &RowMessages<'_>,
     shares: &RowShares,
-    own: &Range<usize>,
     features: &Features,
+    norm: FeatureNorm,
+) -> Result<Scale, ExchangeError> {
+    Ok(match norm {
+        FeatureNorm::None => Scale::One,
+        FeatureNorm::Row => Scale::of_rows(features),
+        FeatureNorm::Column => {
+            let d = features.dimension();
+            let squares = sum_over_all_nodes(messages, shares, d, |rows, squares| {
+                column_squares(features, rows, squares);
+            })?;
+            Scale::of_columns(squares, shares.nodes())
+        }
+    })
+}
+
+/// Mean square of those entries of H, scaled by `norm`, that are not 0; 0 where all are. The same on all ranks, which
+/// call it together, each with its rows.
+///
+/// # Errors
+/// The exchange failed.
+pub fn mean_entry_square(
+    communicator: &dyn Communicator,
+    policy: &WaitPolicy,
+    features: &Features,
+    norm: FeatureNorm,
+    nodes: usize,
+) -> Result<f64, ExchangeError> {
+    let messages = RowMessages::new(communicator, policy);
+    let shares = RowShares::new(nodes, communicator.size());
+    let scale = scale(&messages, &shares, features, norm)?;
+    let sums =
+        sum_over_all_nodes(&messages, &shares, 2, |rows, sums| scale.entry_squares(features, rows, sums))?;
+    Ok(if sums[1] > 0.0 { sums[0] / sums[1] } else { 0.0 })
+}
+
+/// The sum over all nodes of a vector of `length` entries, on every rank; `add` puts that of some own rows into a
+/// matrix of one row.
+fn sum_over_all_nodes(
+    messages: &RowMessages<'_>,
+    shares: &RowShares,
+    length: usize,
+    add: impl Fn(Range<usize>, &mut Array2<f64>),
 ) -> Result<Vec<f64>, ExchangeError> {
-    let d = features.dimension();
+    let rank = messages.communicator().rank();
+    let own = shares.run(rank);
     let mut tree = BlockSum::new(messages.communicator(), messages.policy(), shares.owners());
-    let subtrees = shares.owners().subtrees(messages.communicator().rank());
     let mut parts = Vec::new();
-    for blocks in subtrees {
-        let mut sum = MatrixSum::new((1, d));
+    for blocks in shares.owners().subtrees(rank) {
+        let mut sum = MatrixSum::new((1, length));
         for block in blocks {
             let rows = shares.blocks().range(block);
             let rows = rows.start - own.start..rows.end - own.start;
-            sum.push(|squares| column_squares(features, rows, squares));
+            sum.push(|out| add(rows, out));
         }
-        let mut squares = Array2::zeros((0, 0));
-        sum.finish(&mut squares);
-        parts.push(squares);
+        let mut total = Array2::zeros((0, 0));
+        sum.finish(&mut total);
+        parts.push(total);
     }
-    let mut squares = match tree.to_root(0, d, &mut parts)? {
-        Some(squares) => squares.into_iter().collect(),
-        None => vec![0.0; d],
+    let mut total = match tree.to_root(0, length, &mut parts)? {
+        Some(total) => total.into_iter().collect(),
+        None => vec![0.0; length],
     };
-    tree.from_root(0, &mut squares)?;
-    Ok(squares)
+    tree.from_root(0, &mut total)?;
+    Ok(total)
 }
 
 /// How rows of X come from where they are computed to where they are wanted.
@@ -408,6 +447,26 @@ mod tests {
                 let bits = |x: &Array2<f32>| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
                 prop_assert_eq!(bits(found), bits(expected));
             }
+        }
+    }
+
+    #[test]
+    fn any_ranks_find_the_mean_square_of_entries() {
+        for (norm, sparse) in [(FeatureNorm::None, true), (FeatureNorm::Row, false), (FeatureNorm::Column, true)] {
+            let (adjacency, features) = problem(50, 9, 3, false, sparse);
+            let scale = Scale::of(&features, norm);
+            let mut sums = Array2::zeros((1, 2));
+            scale.entry_squares(&features, 0..50, &mut sums);
+            let found = [1, 4].map(|ranks| {
+                ThreadCommunicator::run(ranks, |communicator| {
+                    let rows = rows_of(&adjacency, &features, communicator.rank(), ranks);
+                    mean_entry_square(communicator, &WaitPolicy::new(), &rows.features, norm, 50).unwrap()
+                })
+            });
+            let all: Vec<u64> = found.iter().flatten().map(|x| x.to_bits()).collect();
+            assert!(all.iter().all(|x| *x == all[0]), "{norm:?}: {found:?}");
+            let expected = sums[[0, 0]] / sums[[0, 1]];
+            assert!((found[0][0] / expected - 1.0).abs() < 1e-12, "{norm:?}: {} {expected}", found[0][0]);
         }
     }
 

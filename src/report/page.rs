@@ -136,7 +136,7 @@ fn results(runs: &[RunFolder]) -> String {
         table.push_str("</tr>\n");
     }
     table.push_str(
-        "</table></div>\n<p class=\"soft\">Best: the iteration of the highest validation accuracy in the last stage, the model \
+        "</table></div>\n<p class=\"soft\">Best: the iteration of the highest validation accuracy, the model \
          that is kept. Base line: p, q and u as float32, 12 bytes an element.</p>\n",
     );
     table

@@ -67,7 +67,7 @@ impl Method {
     /// learning: 10 layers come to the accuracy of chance with 0.5.
     pub(super) fn dropout(self, layers: usize) -> f64 {
         match self {
-            Method::Admm => 0.2,
+            Method::Admm => 0.3,
             _ if layers <= 3 => 0.5,
             _ => 0.0,
         }

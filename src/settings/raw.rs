@@ -68,7 +68,7 @@ pub struct RawSettings {
     /// Whether ρ and ν grow when the loss stalls [default: adaptive]
     #[arg(long, value_enum, help_heading = "Algorithm")]
     pub penalties: Option<PenaltyRule>,
-    /// Factor by which ρ and ν grow [default: 10]
+    /// Factor by which ρ and ν grow [default: 3]
     #[arg(long, value_name = "FACTOR", help_heading = "Algorithm")]
     pub penalty_growth: Option<f64>,
     /// ν stops growing here [default: 1]
@@ -77,7 +77,7 @@ pub struct RawSettings {
     /// ν at the start of the second and later stages [default: 0.1, or --nu-max if that is smaller]
     #[arg(long, value_name = "NU", help_heading = "Algorithm")]
     pub nu_restart: Option<f64>,
-    /// Weight decay μ of the first and the last layer [default: 0.01]
+    /// Weight decay μ of the first and the last layer [default: 0.05]
     #[arg(long, help_heading = "Algorithm")]
     pub mu: Option<f64>,
     /// Weight decay μ of the layers between [default: 0]
@@ -87,7 +87,7 @@ pub struct RawSettings {
     #[arg(long, value_name = "SHARE", help_heading = "Algorithm")]
     pub proximal: Option<f64>,
     /// Dropout rate: on the inputs of layer 1, in closed form; with an optimizer other than admm on the inputs of all
-    /// layers, at random [default: 0.2; with an optimizer other than admm 0.5 up to 3 layers, else 0]
+    /// layers, at random [default: 0.3; with an optimizer other than admm 0.5 up to 3 layers, else 0]
     #[arg(long, value_name = "RATE", help_heading = "Algorithm")]
     pub dropout: Option<f64>,
     /// How p and W are solved [default: auto]

@@ -42,6 +42,25 @@ impl<T: Real> BestTracker<T> {
         Self { best: None, candidate: Vec::new() }
     }
 
+    /// Of a stage that starts from the best network of the one before: deepening has not changed what it computes.
+    pub fn going_on(from: Option<Evaluation>, start: &RankState<T>) -> Self {
+        let best = from.map(|evaluation| (evaluation, start.layers.iter().map(Snapshot::of).collect()));
+        Self::holding(best, Vec::new())
+    }
+
+    /// Puts the weights of the best evaluation back in place.
+    pub fn restore(&self, state: &mut RankState<T>) {
+        if let Some((_, weights)) = &self.best {
+            weights.iter().zip(&mut state.layers).for_each(|(kept, layer)| kept.restore(layer));
+        }
+    }
+
+    /// The best evaluation without its weights.
+    pub fn release(&mut self) -> Option<Evaluation> {
+        self.candidate = Vec::new();
+        self.best.take().map(|(evaluation, _)| evaluation)
+    }
+
     /// Keeps the weights that the coming evaluation is made with.
     pub fn propose(&mut self, state: &RankState<T>) {
         if self.candidate.len() == state.layers.len() {

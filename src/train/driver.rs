@@ -342,8 +342,14 @@ impl<'a, T: Real> Run<'a, T> {
         let group = ShardGroup::new(communicator, policy, if rank < shards { 0 } else { rank }, nodes);
         let w0 =
             (rank < shards).then(|| random_first_weights(settings.seed, settings.neurons, features.width()));
-        let with_dropout = settings.dropout > 0.0;
-        let built = input::build(&features, &from, &group, [rank, ranks], w0, with_dropout, &self.workers)?;
+        let floor = match settings.dropout > 0.0 {
+            true => {
+                let occurrence = features.mean_entry_square(settings, communicator, policy)?;
+                Some(input::PSEUDO_OCCURRENCES * occurrence)
+            }
+            false => None,
+        };
+        let built = input::build(&features, &from, &group, [rank, ranks], w0, floor, &self.workers)?;
         if let Some(bytes) = peak_bytes() {
             log::info!("rank {rank}: at most {} MiB of memory so far, with its features", bytes >> 20);
         }
@@ -429,6 +435,8 @@ impl<'a, T: Real> Run<'a, T> {
             if ends_here || number + 1 == stages.len() {
                 return self.finish(status, state, new);
             }
+            // What was trained after the best iteration is not built upon.
+            state.best.restore(&mut state.network);
             held = std::mem::take(&mut state.network.layers)
                 .into_iter()
                 .map(|layer| LayerWeights { index: layer.index, weights: layer.weights, b: layer.b })

@@ -6,10 +6,11 @@ use ndarray::{Array2, s};
 use super::error::{SetUpError, TrainError};
 use super::problem::Problem;
 use crate::dataset::augmented::content_text;
-use crate::dataset::{AugmentedHeader, DatasetFile};
+use crate::dataset::{AugmentedHeader, DatasetFile, Features};
 use crate::graph::{FeatureBlock, column_block};
 use crate::linalg::{Real, Workers};
-use crate::parallel::features::{DistributedFeatures, OwnRows};
+use crate::parallel::features::{DistributedFeatures, OwnRows, mean_entry_square};
+use crate::parallel::row_shares::RowShares;
 use crate::parallel::{Communicator, WaitPolicy, agree, broadcast};
 use crate::quantize::Element;
 use crate::settings::Settings;
@@ -76,6 +77,30 @@ impl<'a, T: Real> FeatureSource<'a, T> {
         match self {
             FeatureSource::Computed(features) => features.feature_count(),
             FeatureSource::Stored(stored) => stored.file.header().features,
+        }
+    }
+
+    /// Mean square of those entries of H, scaled by the run's `--feature-norm`, that are not 0. All ranks call it together.
+    ///
+    /// # Errors
+    /// The exchange or reading failed.
+    pub fn mean_entry_square(
+        &self,
+        settings: &Settings,
+        communicator: &dyn Communicator,
+        policy: &WaitPolicy,
+    ) -> Result<f64, TrainError> {
+        let of = |features: &Features, nodes| {
+            Ok(mean_entry_square(communicator, policy, features, settings.feature_norm, nodes)?)
+        };
+        match self {
+            FeatureSource::Computed(computed) => of(computed.raw(), computed.shares().nodes()),
+            FeatureSource::Stored(stored) => {
+                let nodes = stored.file.header().nodes;
+                let own = RowShares::new(nodes, communicator.size()).run(communicator.rank());
+                let rows = stored.file.feature_rows(own).map_err(SetUpError::from);
+                of(&agree(communicator, policy, "raw features", rows, SetUpError::describe)?, nodes)
+            }
         }
     }
 

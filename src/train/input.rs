@@ -14,9 +14,10 @@ use crate::linalg::{MatrixSum, NodeBlocks, NodeShards, Real, Workers, product::p
 use crate::parallel::plan::blocks_of;
 use crate::parallel::shard_group::ShardGroup;
 
-/// With dropout, the share of the mean ‖x_j‖² that is added to every ‖x_j‖²: a feature that is all but absent from
-/// the training nodes would otherwise be scaled up without bound.
-pub const NORM_FLOOR: f64 = 2.0;
+/// With dropout, how many occurrences more than it has every feature is taken to have; an occurrence adds the mean square
+/// of the raw features that are not 0 to ‖x_j‖². A feature that is all but absent from the training nodes would
+/// otherwise be scaled up without bound, while one that many of them have hardly notices.
+pub const PSEUDO_OCCURRENCES: f64 = 5.0;
 
 /// Layer 1's weights with their input, and the features of the evaluated nodes in the form that suits them.
 #[derive(Debug)]
@@ -138,12 +139,12 @@ impl InputNodes<'_> {
     }
 }
 
-/// Builds layer 1's input in one pass over blocks of feature columns (with dropout in two), on the ranks that hold layer
-/// 1; the others get none. All ranks call it together.
+/// Builds layer 1's input in one pass over blocks of feature columns, on the ranks that hold layer 1; the others get none.
+/// All ranks call it together.
 ///
 /// `w0` is the start of W_1 (n_1 × n_0) for unscaled unit-variance inputs, given where layer 1 is held; it is multiplied
 /// by the inverse of the root mean square norm of a node's features. With dropout, feature j is divided by
-/// sqrt(‖x_j‖² + [`NORM_FLOOR`] · the mean of those): dropout in closed form adds ν κ/2 Σ_j ‖x_j‖² ‖W_:j‖², which this
+/// sqrt(‖x_j‖² + `floor`), the floor being that of [`PSEUDO_OCCURRENCES`]: dropout in closed form adds ν κ/2 Σ_j ‖x_j‖² ‖W_:j‖², which this
 /// scaling turns into plain ridge, so that one inverse serves all layers' rows. A feature that no training node
 /// has becomes 0.
 ///
@@ -155,37 +156,21 @@ pub(super) fn build<T: Real>(
     group: &ShardGroup<'_>,
     [rank, ranks]: [usize; 2],
     w0: Option<Array2<T>>,
-    with_dropout: bool,
+    floor: Option<f64>,
     workers: &Workers,
 ) -> Result<Option<Input<T>>, TrainError> {
     let dual = is_dual(from.blocks.nodes(), features.width());
     let wanted = from.wanted(ranks, |rank| from.places(rank, dual));
     let mut building = w0.map(|w0| Building::new(from, group, rank, w0, dual));
-    let mut mean_square = None;
-    if with_dropout {
-        let mut squares = (0.0, 0usize);
-        features.for_each_block(&wanted, workers, |block| {
-            let Some(building) = &building else { return Ok(()) };
-            for part in block.parts {
-                for square in building.column_squares(part)? {
-                    squares.0 += square;
-                    squares.1 += usize::from(square > 0.0);
-                }
-            }
-            Ok(())
-        })?;
-        // Over the features that some training node has.
-        mean_square = Some(squares.0 / squares.1.max(1) as f64);
-    }
     let d = features.feature_count();
     features.for_each_block(&wanted, workers, |block| {
         let Some(building) = &mut building else { return Ok(()) };
         for (k, part) in block.parts.iter().enumerate() {
             let columns = k * d + block.columns.start..k * d + block.columns.end;
-            match mean_square {
+            match floor {
                 None => building.take(columns, part, workers),
-                Some(mean_square) => {
-                    let scaled = building.scaled(columns.clone(), part, mean_square)?;
+                Some(floor) => {
+                    let scaled = building.scaled(columns.clone(), part, floor)?;
                     building.take(columns, &scaled, workers);
                 }
             }
@@ -285,13 +270,13 @@ impl<'a, 'b, T: Real> Building<'a, 'b, T> {
         &mut self,
         columns: Range<usize>,
         part: &Array2<T>,
-        mean_square: f64,
+        floor: f64,
     ) -> Result<Array2<T>, TrainError> {
         let squares = self.column_squares(part)?;
         let mut part = part.clone();
         let scales = self.column_scale[columns].iter_mut();
         for ((scale, square), mut column) in scales.zip(squares).zip(part.columns_mut()) {
-            *scale = T::of(if square > 0.0 { 1.0 / (square + NORM_FLOOR * mean_square).sqrt() } else { 0.0 });
+            *scale = T::of(if square > 0.0 { 1.0 / (square + floor).sqrt() } else { 0.0 });
             column.mapv_inplace(|x| x * *scale);
         }
         Ok(part)

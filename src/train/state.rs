@@ -35,6 +35,8 @@ pub(super) struct RunState<T> {
     pub q_ranges: Vec<PowerRange>,
     /// The best evaluation of this stage, and the candidate that waits for its result.
     pub best: BestTracker<T>,
+    /// The best evaluation of a stage that has ended: the next one starts from its weights.
+    pub best_before: Option<Evaluation>,
     /// Evaluations of this stage without a better validation accuracy.
     pub patience: Patience,
     /// The iteration whose sums are still under way.
@@ -63,7 +65,7 @@ impl<T: Real> RunState<T> {
     pub fn release(&mut self) {
         self.network.layers = Vec::new();
         self.network.boundaries = Vec::new();
-        self.best = BestTracker::new();
+        self.best_before = self.best.release();
     }
 
     /// The start of a stage after `iteration` iterations; `before` is the stage that it follows.
@@ -72,13 +74,14 @@ impl<T: Real> RunState<T> {
             stage,
             stage_iteration: 0,
             iteration: before.map_or(0, |before| before.iteration),
-            network,
             schedule,
             previous: None,
             p_ranges: Vec::new(),
             q_ranges: Vec::new(),
-            best: BestTracker::new(),
+            best: BestTracker::going_on(before.and_then(|before| before.best_before), &network),
+            best_before: None,
             patience: Patience::default(),
+            network,
             pending: None,
             last: before.and_then(|before| before.last.clone()),
             last_scores: before.and_then(|before| before.last_scores),

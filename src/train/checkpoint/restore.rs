@@ -244,6 +244,7 @@ impl<T: Real> Run<'_, T> {
             p_ranges: Manifest::ranges(&manifest.p_exponents),
             q_ranges: Manifest::ranges(&manifest.q_exponents),
             patience: manifest.patience,
+            best_before: None,
             best: BestTracker::holding(manifest.best.map(|evaluation| (evaluation.into(), best)), candidate),
             pending: Some(PendingRow {
                 sums: Pending::ready(awaited, Completed::Reduced(sums)),

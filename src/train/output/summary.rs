@@ -24,7 +24,7 @@ pub struct Accuracy {
     pub test: Option<f64>,
 }
 
-/// The best evaluation of the last stage.
+/// The best evaluation; of an earlier stage where no later one was better.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct BestSummary {
     /// Its iteration, over all stages.
@@ -123,7 +123,7 @@ pub struct Summary {
     pub dual_residual: f64,
     /// Accuracies of the last iteration.
     pub accuracy: Accuracy,
-    /// The best evaluation of the last stage.
+    /// The best evaluation; of an earlier stage where no later one was better.
     pub best: BestSummary,
     /// F1 of the test nodes.
     pub f1: F1Summary,
