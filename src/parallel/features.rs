@@ -452,7 +452,9 @@ mod tests {
 
     #[test]
     fn any_ranks_find_the_mean_square_of_entries() {
-        for (norm, sparse) in [(FeatureNorm::None, true), (FeatureNorm::Row, false), (FeatureNorm::Column, true)] {
+        for (norm, sparse) in
+            [(FeatureNorm::None, true), (FeatureNorm::Row, false), (FeatureNorm::Column, true)]
+        {
             let (adjacency, features) = problem(50, 9, 3, false, sparse);
             let scale = Scale::of(&features, norm);
             let mut sums = Array2::zeros((1, 2));

@@ -109,7 +109,12 @@ pub(super) fn all(runs: &[RunFolder]) -> Result<Vec<Figure>, ReportError> {
     let plot = share("Validation accuracy", "share of validation nodes that are right", |history| {
         &history.val_accuracy
     });
-    add(section, "validation-accuracy", plot, "The best is the model that is kept, deepened where it is of an earlier stage.")?;
+    add(
+        section,
+        "validation-accuracy",
+        plot,
+        "The best is the model that is kept, deepened where it is of an earlier stage.",
+    )?;
     let plot = share("Training accuracy", "share of training nodes that are right", |history| {
         &history.train_accuracy
     });
