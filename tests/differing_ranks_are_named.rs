@@ -74,7 +74,7 @@ fn other_settings() {
     // What decides the steps that ranks go through too: the type of numbers, several runs, going on.
     for (culprit, flags, words) in [
         (1, "--seed 7", &["settings", "--seed (there 0, here 7)"][..]),
-        (2, "--seed 7 --mu 0.5", &["--mu (there 0.01, here 0.5), --seed (there 0, here 7)"]),
+        (2, "--seed 7 --mu 0.5", &["--mu (there 0.05, here 0.5), --seed (there 0, here 7)"]),
         (1, "--precision f64", &["--precision (there \"f32\", here \"f64\")"]),
         (2, "--runs 2", &["--runs (there 1, here 2)"]),
         (1, "--overwrite", &["--overwrite (there false, here true)"]),
@@ -85,7 +85,7 @@ fn other_settings() {
     }
     // Where it is rank 0 that is alone with its settings, the next one differs from it.
     let script = "test $rank = 0 && set -- \"$@\" --mu 0.5";
-    place.refused(&launcher, script, TRAIN, USAGE, 1, &["--mu (there 0.5, here 0.01)", "same flags"]);
+    place.refused(&launcher, script, TRAIN, USAGE, 1, &["--mu (there 0.5, here 0.05)", "same flags"]);
     let script = "test $rank = 2 && set -- train --resume old";
     program::train(None, 1, &place.path("data.h5"), &place.path("old"), "--neurons 8 --iterations 2");
     place.refused(&launcher, script, TRAIN, USAGE, 2, &["--resume (there false, here true)"]);
