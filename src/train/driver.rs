@@ -342,14 +342,11 @@ impl<'a, T: Real> Run<'a, T> {
         let group = ShardGroup::new(communicator, policy, if rank < shards { 0 } else { rank }, nodes);
         let w0 =
             (rank < shards).then(|| random_first_weights(settings.seed, settings.neurons, features.width()));
-        let floor = match settings.dropout > 0.0 {
-            true => {
-                let occurrence = features.mean_entry_square(settings, communicator, policy)?;
-                Some(input::PSEUDO_OCCURRENCES * occurrence)
-            }
+        let occurrence = match settings.dropout > 0.0 {
+            true => Some(features.mean_entry_square(settings, communicator, policy)?),
             false => None,
         };
-        let built = input::build(&features, &from, &group, [rank, ranks], w0, floor, &self.workers)?;
+        let built = input::build(&features, &from, &group, [rank, ranks], w0, occurrence, &self.workers)?;
         if let Some(bytes) = peak_bytes() {
             log::info!("rank {rank}: at most {} MiB of memory so far, with its features", bytes >> 20);
         }

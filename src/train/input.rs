@@ -18,6 +18,9 @@ use crate::parallel::shard_group::ShardGroup;
 /// of the raw features that are not 0 to ‖x_j‖². A feature that is all but absent from the training nodes would
 /// otherwise be scaled up without bound, while one that many of them have hardly notices.
 pub const PSEUDO_OCCURRENCES: f64 = 5.0;
+/// But what is added is at most this many times the mean ‖x_j‖²: operators that average over many nodes leave entries far
+/// smaller than those of raw features.
+pub const LARGEST_FLOOR: f64 = 3.0;
 
 /// Layer 1's weights with their input, and the features of the evaluated nodes in the form that suits them.
 #[derive(Debug)]
@@ -139,12 +142,13 @@ impl InputNodes<'_> {
     }
 }
 
-/// Builds layer 1's input in one pass over blocks of feature columns, on the ranks that hold layer 1; the others get none.
-/// All ranks call it together.
+/// Builds layer 1's input in one pass over blocks of feature columns (with dropout in two), on the ranks that hold layer
+/// 1; the others get none. All ranks call it together.
 ///
 /// `w0` is the start of W_1 (n_1 × n_0) for unscaled unit-variance inputs, given where layer 1 is held; it is multiplied
 /// by the inverse of the root mean square norm of a node's features. With dropout, feature j is divided by
-/// sqrt(‖x_j‖² + `floor`), the floor being that of [`PSEUDO_OCCURRENCES`]: dropout in closed form adds ν κ/2 Σ_j ‖x_j‖² ‖W_:j‖², which this
+/// sqrt(‖x_j‖² + floor), the floor being [`PSEUDO_OCCURRENCES`] times `occurrence` (the mean square of raw features that are
+/// not 0), [`LARGEST_FLOOR`] times the mean of the ‖x_j‖² at most: dropout in closed form adds ν κ/2 Σ_j ‖x_j‖² ‖W_:j‖², which this
 /// scaling turns into plain ridge, so that one inverse serves all layers' rows. A feature that no training node
 /// has becomes 0.
 ///
@@ -156,12 +160,31 @@ pub(super) fn build<T: Real>(
     group: &ShardGroup<'_>,
     [rank, ranks]: [usize; 2],
     w0: Option<Array2<T>>,
-    floor: Option<f64>,
+    occurrence: Option<f64>,
     workers: &Workers,
 ) -> Result<Option<Input<T>>, TrainError> {
     let dual = is_dual(from.blocks.nodes(), features.width());
     let wanted = from.wanted(ranks, |rank| from.places(rank, dual));
     let mut building = w0.map(|w0| Building::new(from, group, rank, w0, dual));
+    let floor = match occurrence {
+        None => None,
+        Some(square) => {
+            let mut squares = (0.0, 0usize);
+            features.for_each_block(&wanted, workers, |block| {
+                let Some(building) = &building else { return Ok(()) };
+                for part in block.parts {
+                    for square in building.column_squares(part)? {
+                        squares.0 += square;
+                        squares.1 += usize::from(square > 0.0);
+                    }
+                }
+                Ok(())
+            })?;
+            // Over the features that some training node has.
+            let mean = squares.0 / squares.1.max(1) as f64;
+            Some((PSEUDO_OCCURRENCES * square).min(LARGEST_FLOOR * mean))
+        }
+    };
     let d = features.feature_count();
     features.for_each_block(&wanted, workers, |block| {
         let Some(building) = &mut building else { return Ok(()) };

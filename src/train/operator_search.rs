@@ -28,7 +28,7 @@ pub const CANDIDATES: [(&str, FeatureNorm); 5] = [
 /// Layers of the network that tries a candidate.
 const LAYERS: usize = 2;
 /// Iterations that it is trained for.
-const ITERATIONS: usize = 40;
+const ITERATIONS: usize = 60;
 
 /// What a run says of its operators, in `summary.json`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -73,7 +73,7 @@ pub(super) struct Search<'a> {
 impl Search<'_> {
     /// The settings with the best of [`CANDIDATES`], and what all of them came to; every rank calls this and gets the same.
     ///
-    /// Each trains two layers for 40 iterations from the seed 0, without quantization, by the ADMM whatever trains the
+    /// Each trains two layers for 60 iterations from the seed 0, without quantization, by the ADMM whatever trains the
     /// network in the end. The highest validation accuracy wins, ties by the lowest validation loss, then the earliest.
     /// Test nodes are evaluated with the others, as in every run, but nothing looks at them.
     ///
