@@ -161,7 +161,7 @@ fn plans_predict_what_iterations_cost() {
     let told: serde_json::Value = serde_json::from_str(&same.stdout).unwrap();
     let of = |row: usize, key: &str| told["time"]["rows"][row][key].as_f64().unwrap();
     assert!((0.5..2.0).contains(&(of(1, "busy") / most)), "{} told, {most} measured", of(1, "busy"));
-    assert!(of(1, "seconds") >= of(1, "busy") && of(1, "speed_up") > 0.0, "{told}");
+    assert!(of(1, "seconds") >= 0.999 * of(1, "busy") && of(1, "speed_up") > 0.0, "{told}");
 
     // A thousand ranks that are not there; a slower network is never faster.
     let sizes = "--nodes 400000 --training-nodes 200000 --features 24 --classes 3";

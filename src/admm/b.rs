@@ -9,7 +9,7 @@ use crate::linalg::{MatrixSum, Real};
 /// b_l ← mean over nodes of (z_l − W_l p_l): the exact minimiser of ν/2 ‖z_l − W_l p_l − b_l‖².
 ///
 /// Eq. 5 as printed divides by ν alone and overshoots N-fold; the mean is what the published code takes.
-/// z, W p: nodes × n_l. `sums` are those of [`column_sums`], where the update of W has made them. Cost: 2 N n_l.
+/// z, W p: nodes × n_l. `sums` are those of z − W p over the nodes of each block, where the update of W has made them. Cost: 2 N n_l.
 pub fn update<T: Real>(
     layer: &mut Layer<T>,
     nodes: usize,

@@ -35,7 +35,7 @@ fn input_of<'a, T>(x: Option<&'a [Array2<T>]>, below: Option<&'a Boundary<T>>, i
 ///
 /// Along −g the subproblem is exactly quadratic, so the smallest valid θ is (ν‖g p‖² + μ‖g‖²)/‖g‖²; where ‖g‖²
 /// is zero or subnormal the step is skipped. `residuals` are r = z − W p − b by block, where the update of p has left
-/// them. Cost: 4 N n_l n_{l−1}, or less with few nodes ([`residuals_by_nodes`]).
+/// them. Cost: 4 N n_l n_{l−1}, or less with few nodes (`residuals_by_nodes`).
 pub fn gradient<T: Real>(
     layer: &mut Layer<T>,
     below: Option<&Boundary<T>>,
