@@ -21,6 +21,7 @@ mod mpi;
 mod mpi_requests;
 pub mod node_blocks;
 pub mod plan;
+pub mod processors;
 pub mod redistribute;
 mod roll_call;
 pub mod row_messages;

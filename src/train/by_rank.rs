@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::admm::Layer;
 use crate::admm::iteration::RankState;
 use crate::linalg::Real;
-use crate::parallel::{CommError, Communicator, WaitPolicy, gather_to_root};
+use crate::parallel::{CommError, Communicator, WaitPolicy, gather_to_root, processors};
 use crate::timing::{BusyTotals, Part, Phase};
 
 /// Seconds of an iteration by part; see [`Part`].
@@ -72,13 +71,12 @@ impl RankCost {
         let each = |total: f64| total / totals.iterations.max(1) as f64;
         let part = |part: Part| each(totals.parts[part as usize]);
         let layers = &network.layers;
-        let nodes = |layer: &Layer<T>| layer.blocks.iter().map(|block| block.m.nrows()).sum();
         Self {
             rank: communicator.rank(),
             host: communicator.host_name(),
-            processors: processors(),
+            processors: processors::online().unwrap_or(0),
             layers: layers.first().zip(layers.last()).map(|(first, last)| [first.index, last.index]),
-            nodes: layers.first().map_or(0, nodes),
+            nodes: layers.first().map_or(0, |layer| layer.block_nodes().sum()),
             iterations: totals.iterations,
             seconds: each(totals.seconds),
             waited: each(totals.waited),
@@ -113,34 +111,4 @@ pub(super) fn gather_costs(
     let bytes = own.map_or(Vec::new(), |own| serde_json::to_vec(&own).unwrap_or_default());
     let gathered = gather_to_root(communicator, policy, "costs of an iteration", bytes)?;
     Ok(gathered.into_iter().flatten().filter_map(|bytes| serde_json::from_slice(&bytes).ok()).collect())
-}
-
-/// Processors of this host that are online, whatever this process is bound to.
-fn processors() -> usize {
-    let ranges = std::fs::read_to_string("/sys/devices/system/cpu/online").unwrap_or_default();
-    count_of_ranges(ranges.trim())
-}
-
-/// How many numbers a list such as `0-3,8` names.
-fn count_of_ranges(list: &str) -> usize {
-    let count = |range: &str| {
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        match (first.parse::<usize>(), last.parse::<usize>()) {
-            (Ok(first), Ok(last)) if last >= first => last - first + 1,
-            _ => 0,
-        }
-    };
-    list.split(',').map(count).sum()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lists_of_processors_are_counted() {
-        for (list, count) in [("0", 1), ("0-3", 4), ("0-1,4,6-7", 5), ("", 0), ("3-1", 0)] {
-            assert_eq!(count_of_ranges(list), count, "{list}");
-        }
-    }
 }

@@ -12,7 +12,7 @@ use super::status::Status;
 use super::usage::{MemorySummary, table};
 use crate::linalg::processor::lapack_misjudgement;
 use crate::parallel::plan::Plan;
-use crate::parallel::{Communicator, Host};
+use crate::parallel::{Communicator, Host, processors};
 use crate::settings::{Method, PenaltyRule, Quantize, Settings};
 
 /// Rows printed for a stage, about.
@@ -321,32 +321,5 @@ fn is_due(iteration: usize, iterations: usize, last: bool) -> bool {
 /// for all there are.
 fn cores_of_machine() -> usize {
     let own = std::thread::available_parallelism().map_or(1, usize::from);
-    let online =
-        std::fs::read_to_string("/sys/devices/system/cpu/online").ok().and_then(|list| count_cores(&list));
-    online.map_or(own, |online| online.max(own))
-}
-
-/// The number of cores in a list such as `0-3,8`.
-fn count_cores(list: &str) -> Option<usize> {
-    list.trim()
-        .split(',')
-        .map(|part| {
-            let (first, last) = part.split_once('-').unwrap_or((part, part));
-            let (first, last) = (first.parse::<usize>().ok()?, last.parse::<usize>().ok()?);
-            last.checked_sub(first)?.checked_add(1)
-        })
-        .sum()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::count_cores;
-
-    #[test]
-    fn lists_of_cores_are_counted() {
-        assert_eq!(count_cores("0-1\n"), Some(2));
-        assert_eq!(count_cores("0-3,8,10-11"), Some(7));
-        assert_eq!(count_cores("3-1"), None);
-        assert_eq!(count_cores("x"), None);
-    }
+    processors::online().map_or(own, |online| online.max(own))
 }
