@@ -55,7 +55,7 @@ impl LayerShape {
             Weights::First(first) => (Form::First, first.w.ncols()),
             Weights::Dual(dual) => (Form::Dual, dual.gram.ncols()),
         };
-        let nodes = layer.blocks.iter().map(|block| block.m.nrows()).sum();
+        let nodes = layer.block_nodes().sum();
         let one_block = layer.blocks.len() == 1 && nodes == all;
         Self { form, outputs: layer.b.len(), inputs, nodes, one_block }
     }

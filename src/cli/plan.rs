@@ -149,10 +149,7 @@ fn predicted(
 /// The settings; what only a run needs is filled in.
 fn checked_settings(arguments: &PlanArguments) -> Result<Settings, String> {
     let flags = arguments.settings.clone();
-    let mut raw = match &arguments.config {
-        None => flags,
-        Some(path) => flags.over(RawSettings::from_file(path).map_err(|error| error_chain(&error))?),
-    };
+    let mut raw = flags.over_file(arguments.config.as_deref()).map_err(|error| error_chain(&error))?;
     raw.output.get_or_insert_with(|| PathBuf::from("planned"));
     if arguments.nodes.is_some() {
         raw.data.get_or_insert_with(|| PathBuf::from("planned.h5"));

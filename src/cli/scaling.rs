@@ -70,10 +70,7 @@ const LAUNCHED: [&str; 2] = ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE"];
 pub fn run(arguments: &ScalingArguments) -> Result<(), Failure> {
     let fail = |exit_code, message| Failure { message, exit_code, is_joint: true };
     let flags = arguments.settings.clone();
-    let base = match &arguments.config {
-        None => flags,
-        Some(path) => flags.over(RawSettings::from_file(path).map_err(|error| fail(2, error_chain(&error)))?),
-    };
+    let base = flags.over_file(arguments.config.as_deref()).map_err(|error| fail(2, error_chain(&error)))?;
     let outcome = study(arguments, base).and_then(|study| run_study(&study, &mut std::io::stdout()));
     outcome.map(|_| ()).map_err(|error| fail(error.exit_code(), error_chain(&error)))
 }

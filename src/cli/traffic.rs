@@ -71,10 +71,7 @@ pub fn run(arguments: &TrafficArguments) -> Result<(), Failure> {
         evaluate_every: Some(arguments.evaluate_every),
         ..RawSettings::default()
     };
-    let base = match &arguments.config {
-        None => flags,
-        Some(path) => flags.over(RawSettings::from_file(path).map_err(|error| fail(2, error_chain(&error)))?),
-    };
+    let base = flags.over_file(arguments.config.as_deref()).map_err(|error| fail(2, error_chain(&error)))?;
     let study = TrafficStudy {
         base,
         splits: arguments.splits.clone(),

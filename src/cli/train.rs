@@ -202,9 +202,5 @@ fn checked_settings(arguments: &TrainArguments) -> Result<Settings, SettingsErro
     if let Some(folder) = &arguments.resume {
         return resumed(folder, flags);
     }
-    let raw = match &arguments.config {
-        None => flags,
-        Some(path) => flags.over(RawSettings::from_file(path)?),
-    };
-    raw.check()
+    flags.over_file(arguments.config.as_deref())?.check()
 }

@@ -1,7 +1,6 @@
 //! What things cost, from a run that was measured: seconds an operation, an element, a byte.
 
 use std::collections::HashMap;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -16,9 +15,7 @@ use crate::train::by_rank::RankCost;
 use crate::train::evaluate::EvaluatedNodes;
 use crate::train::memory::RunShape;
 use crate::train::output::Summary;
-
-/// Far above what a run leaves.
-const LARGEST: u64 = 64 << 20;
+use crate::train::run_row::RunRow;
 
 /// A run that says nothing of costs.
 #[derive(Debug, Error)]
@@ -104,24 +101,13 @@ impl MeasuredRun {
     /// A file that cannot be read, or a run that was not measured.
     pub fn read(folder: &Path) -> Result<Self, RatesError> {
         let fail = |path: &Path, source| RatesError::Read { path: path.to_owned(), source };
-        let text = |name: &str| {
-            let path = folder.join(name);
-            let mut text = String::new();
-            let file = crate::storage::open_regular(&path).map_err(|source| fail(&path, source))?;
-            file.take(LARGEST).read_to_string(&mut text).map_err(|source| fail(&path, source))?;
-            Ok::<_, RatesError>((path, text))
-        };
-        let (path, summary) = text("summary.json")?;
-        let summary: Summary = serde_json::from_str(&summary).map_err(|source| fail(&path, source.into()))?;
+        let path = folder.join("summary.json");
+        let summary = Summary::read(&path).map_err(|source| fail(&path, source))?;
         let settings = RawSettings::from_file(&folder.join("config.toml"))?.check()?;
-        let (path, row) = text("run.csv")?;
-        let row = csv::Reader::from_reader(row.as_bytes())
-            .deserialize::<HashMap<String, String>>()
-            .next()
-            .unwrap_or_else(|| Ok(HashMap::new()))
-            .map_err(|source| fail(&path, std::io::Error::other(source)))?;
+        let path = folder.join("run.csv");
+        let row = RunRow::read(&path).map_err(|source| fail(&path, source))?;
         let size = |name: &str| {
-            let value = row.get(name).and_then(|value| value.parse::<u32>().ok());
+            let value = row.value(name).and_then(|value| value.parse::<u32>().ok());
             let missing = || fail(&path, std::io::Error::other(format!("column {name} has no number")));
             value.map(|value| value as usize).ok_or_else(missing)
         };
@@ -232,9 +218,7 @@ impl Held {
     ) -> Self {
         let layers = held.map(|l| {
             let layer = RunShape::layer(stage, l, nodes, blocks);
-            let exact = settings.subproblem.is_exact(layer.inputs, stage.nodes);
-            let refreshed = !settings.quantize.p() && settings.wire != settings.precision.wire();
-            (l, layer, Ways { exact_w: exact, exact_p: exact, refreshed })
+            (l, layer, RunShape::ways(stage, settings, &layer))
         });
         Self { layers: layers.collect(), depth: stage.layers }
     }

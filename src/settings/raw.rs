@@ -173,6 +173,17 @@ impl RawSettings {
             .map_err(|source| SettingsError::Parse { path: path.to_owned(), source: Box::new(source) })
     }
 
+    /// These settings where they are given, those of the TOML file elsewhere, if there is one.
+    ///
+    /// # Errors
+    /// As [`RawSettings::from_file`].
+    pub fn over_file(self, path: Option<&Path>) -> Result<Self, SettingsError> {
+        match path {
+            None => Ok(self),
+            Some(path) => Ok(self.over(Self::from_file(path)?)),
+        }
+    }
+
     /// These settings where they are given, those of `file` elsewhere.
     pub fn over(self, file: Self) -> Self {
         macro_rules! first { ($($field:ident),* $(,)?) => { Self { $($field: self.$field.or(file.$field)),* } } }

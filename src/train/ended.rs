@@ -5,10 +5,9 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::checkpoint::any_left;
-use super::output::{LARGEST_SUMMARY, OutputFolder};
+use super::output::{OutputFolder, Summary};
 use super::several::runs_in;
 use super::status::Status;
-use crate::storage::read_small;
 
 /// How a run, or several, ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,7 +22,7 @@ impl Ended {
     /// What `summary.json` in `folder` says of the run there, or of the `runs` runs; `None` where there is more to do, or
     /// where it cannot be read.
     pub fn of(folder: &Path, runs: usize) -> Option<Self> {
-        let text = read_small(&folder.join("summary.json"), LARGEST_SUMMARY).ok()?;
+        let text = Summary::read_text(&folder.join("summary.json")).ok()?;
         let summary: Value = serde_json::from_slice(&text).ok()?;
         let status = summary.get("status")?.as_str()?;
         let code = Status::code_of_ended(status)?;

@@ -3,7 +3,6 @@
 use serde::Serialize;
 
 use super::memory::{RankMemory, RunShape, estimate};
-use crate::admm::cost::Ways;
 use crate::quantize::packed_len;
 use crate::settings::Settings;
 
@@ -95,9 +94,7 @@ fn stage(run: &RunShape, settings: &Settings, number: usize) -> StageForecast {
             let layers = run.layers_of(shape, plan, rank);
             let [nodes, evaluated] = if layers.is_empty() { [0, 0] } else { run.nodes_of(plan, rank) };
             let products = layers.iter().map(|(_, layer)| {
-                let exact = settings.subproblem.is_exact(layer.inputs, shape.nodes);
-                let refreshed = !settings.quantize.p() && settings.wire != settings.precision.wire();
-                let ways = Ways { exact_w: exact, exact_p: exact, refreshed };
+                let ways = RunShape::ways(shape, settings, layer);
                 [layer.p(ways) + layer.w(ways), layer.forward(evaluated)]
             });
             let [gflop, gflop_evaluation] = products.fold([0.0; 2], |[a, b], [iteration, evaluation]| {

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::evaluate::EvaluatedNodes;
 use super::input::is_dual;
 use super::problem::Problem;
-use crate::admm::cost::{Form, LayerShape};
+use crate::admm::cost::{Form, LayerShape, Ways};
 use crate::graph::column_block;
 use crate::linalg::NodeBlocks;
 use crate::parallel::plan::{Plan, StageShape, blocks_of, plan};
@@ -95,6 +95,13 @@ impl RunShape {
             _ => (Form::Hidden, stage.width(l - 1)),
         };
         LayerShape { form, outputs: stage.width(l), inputs, nodes, one_block: blocks == 1 }
+    }
+
+    /// What an iteration with these settings does with a layer of a stage.
+    pub fn ways(stage: &StageShape, settings: &Settings, layer: &LayerShape) -> Ways {
+        let exact = settings.subproblem.is_exact(layer.inputs, stage.nodes);
+        let refreshed = !settings.quantize.p() && settings.wire != settings.precision.wire();
+        Ways { exact_w: exact, exact_p: exact, refreshed }
     }
 
     /// Training nodes and evaluated nodes of a rank.

@@ -25,7 +25,7 @@ mod progress;
 pub mod reduction;
 mod reshard;
 mod results;
-mod run_row;
+pub(crate) mod run_row;
 pub mod schedule;
 mod screen;
 mod several;

@@ -17,7 +17,6 @@ use crate::storage::open_regular;
 
 pub use history::HistoryRow;
 use history::rows_before;
-pub(super) use summary::LARGEST_SUMMARY;
 pub use summary::{Accuracy, BestSummary, BytesSummary, F1Summary, SecondsSummary, Summary, ratio};
 
 /// The files of a run that an earlier one may have left, in the order in which they are removed: a process that is killed

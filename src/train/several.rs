@@ -12,14 +12,13 @@ use super::checkpoint::{CheckpointError, whole_parts};
 use super::driver::{RunOptions, train_one};
 use super::ended::Ended;
 use super::error::{SetUpError, TrainError};
-use super::output::{LARGEST_SUMMARY, LOCK, OutputError, OutputFolder, Summary};
+use super::output::{LOCK, OutputError, OutputFolder, Summary};
 use super::problem::Problem;
 use super::screen::Screen;
 use super::status::Status;
 use crate::linalg::Real;
 use crate::parallel::{Communicator, WaitPolicy, agree, broadcast};
 use crate::settings::Settings;
-use crate::storage::read_small;
 
 /// Mean and standard deviation over runs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
@@ -322,7 +321,7 @@ fn left_by(
 /// The summary of a run that has ended by itself; `begun` for that of any other.
 fn summary_of_ended(path: &Path) -> Result<Vec<u8>, OutputError> {
     let unreadable = |source| OutputError::Read { path: path.to_owned(), source };
-    let text = read_small(path, LARGEST_SUMMARY).map_err(unreadable)?;
+    let text = Summary::read_text(path).map_err(unreadable)?;
     let summary: serde_json::Value =
         serde_json::from_slice(&text).map_err(|error| unreadable(error.into()))?;
     let status = summary.get("status").and_then(|status| status.as_str());

@@ -22,7 +22,7 @@ pub enum Mode {
 }
 
 impl Mode {
-    fn word(self) -> &'static str {
+    pub(super) fn word(self) -> &'static str {
         match self {
             Mode::Strong => "strong",
             Mode::Layers => "layers",

@@ -3,9 +3,10 @@
 //! Every run is a job of its own, started by the launcher of the site (`mpirun -n {ranks}`, `srun -n {ranks}`), so that a
 //! study works on a workstation and within one allocation of Slurm. A run that has finished is not repeated.
 //!
-//! Where ranks outnumber processors, or other work takes these away, wall time says nothing. There the study takes the processor time of each rank's
-//! parts of an iteration, and derives the critical path: the pace of ranks that have a processor each and a network that
-//! takes no time ([`pace`](crate::performance::pipeline::pace)). The table says which it is.
+//! Where ranks outnumber processors, or other work takes these away, wall time says nothing. There the study takes the
+//! processor time of each rank's parts of an iteration, and derives the critical path: the pace of ranks that have a
+//! processor each and a network that takes no time ([`pace`](crate::performance::pipeline::pace)). The table says which
+//! it is.
 
 mod case;
 mod table;
@@ -22,6 +23,7 @@ pub use table::{Point, points};
 use crate::dataset::DatasetError;
 use crate::dataset::generate::{GenerateSettings, generate};
 use crate::settings::{RawSettings, Settings, SettingsError};
+use crate::storage::read_small;
 use crate::train::output::Summary;
 use case::Case;
 
@@ -231,6 +233,8 @@ fn make_data(study: &ScalingStudy, cases: &[Case], folder: &Path) -> Result<(), 
 
 /// The file beside a run's results that says with which settings it was started.
 const WANTED: &str = "wanted.toml";
+/// Far above what all settings take.
+const LARGEST_WANTED: u64 = 1 << 20;
 
 fn text_of(settings: &RawSettings, path: &Path) -> Result<String, ScalingError> {
     toml::to_string(settings).map_err(|error| file_error(path, io::Error::other(error)))
@@ -238,16 +242,15 @@ fn text_of(settings: &RawSettings, path: &Path) -> Result<String, ScalingError> 
 
 /// The summary of a run with these settings that has finished before.
 fn finished(run: &Path, settings: &RawSettings) -> Option<Summary> {
-    let wanted = std::fs::read_to_string(run.join(WANTED)).ok()?;
+    let wanted = read_small(&run.join(WANTED), LARGEST_WANTED).ok()?;
     let summary = read_summary(run).ok()?;
-    let is_same = text_of(settings, run).ok()? == wanted;
+    let is_same = text_of(settings, run).ok()?.as_bytes() == wanted;
     (is_same && summary.status == "finished" && !summary.by_rank.is_empty()).then_some(summary)
 }
 
 fn read_summary(run: &Path) -> Result<Summary, ScalingError> {
     let path = run.join("summary.json");
-    let text = std::fs::read(&path).map_err(|source| file_error(&path, source))?;
-    serde_json::from_slice(&text).map_err(|source| file_error(&path, source.into()))
+    Summary::read(&path).map_err(|source| file_error(&path, source))
 }
 
 /// One run that is thrown away: files come into memory, processors leave their sleep.

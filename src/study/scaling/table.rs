@@ -13,6 +13,7 @@ use crate::performance::Network;
 use crate::performance::pipeline::{RankWork, pace};
 use crate::train::by_rank::RankCost;
 use crate::train::output::Summary;
+use crate::train::run_row::RunRow;
 
 /// A case: medians over its runs.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -194,7 +195,7 @@ pub(super) fn markdown(points: &[Point]) -> String {
     for point in points {
         let mark = if point.has_processors { "" } else { "*" };
         let Point { mode, layers, ranks, shards, training_nodes, wall, busy, critical_path, .. } = point;
-        let word = format!("{mode:?}").to_lowercase();
+        let word = mode.word();
         let _ = writeln!(
             text,
             "| {word} | {layers} | {ranks} | {shards} | {training_nodes} | {wall:.5}{mark} | {busy:.5} | \
@@ -204,11 +205,8 @@ pub(super) fn markdown(points: &[Point]) -> String {
     }
     let runs = points.iter().map(|point| point.runs).max().unwrap_or(0);
     let _ = writeln!(text, "\nSeconds an iteration, evaluations left out; medians of {runs} runs.");
-    let mut derived: Vec<String> = points
-        .iter()
-        .filter(|point| point.basis == "critical path")
-        .map(|point| format!("{:?}", point.mode).to_lowercase())
-        .collect();
+    let mut derived: Vec<&str> =
+        points.iter().filter(|point| point.basis == "critical path").map(|point| point.mode.word()).collect();
     derived.dedup();
     if !derived.is_empty() {
         let _ = writeln!(
@@ -239,22 +237,19 @@ pub(super) fn write_runs(folder: &Path, done: &[Done]) -> Result<(), ScalingErro
     let path = folder.join("runs.csv");
     let mut table = csv::Writer::from_path(&path).map_err(|error| file_error(&path, error.into()))?;
     let mut names: Option<csv::StringRecord> = None;
+    let fail = |error: csv::Error| file_error(&path, error.into());
     for Done { case, repeat, folder, .. } in done {
-        let row = folder.join("run.csv");
-        let fail = |error: csv::Error| file_error(&row, error.into());
-        let mut reader = csv::Reader::from_path(&row).map_err(fail)?;
-        let head = reader.headers().map_err(fail)?.clone();
-        let values = reader.records().next().transpose().map_err(fail)?.unwrap_or_default();
-        let fail = |error: csv::Error| file_error(&path, error.into());
+        let file = folder.join("run.csv");
+        let row = RunRow::read(&file).map_err(|source| file_error(&file, source))?;
         if names.is_none() {
-            table.write_record(["case", "repeat"].into_iter().chain(&head)).map_err(fail)?;
+            table.write_record(["case", "repeat"].into_iter().chain(&row.names)).map_err(fail)?;
         }
-        let names = names.get_or_insert(head.clone());
-        // A run of an earlier version may lack a column, or have another.
-        let value = |name: &str| head.iter().position(|known| known == name).and_then(|i| values.get(i));
+        let names = names.get_or_insert_with(|| row.names.clone());
         let (case, repeat) = (case.name(), repeat.to_string());
         let own = [case.as_str(), repeat.as_str()].into_iter();
-        table.write_record(own.chain(names.iter().map(|name| value(name).unwrap_or("")))).map_err(fail)?;
+        table
+            .write_record(own.chain(names.iter().map(|name| row.value(name).unwrap_or(""))))
+            .map_err(fail)?;
     }
     table.flush().map_err(|source| file_error(&path, source))
 }

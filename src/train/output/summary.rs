@@ -1,9 +1,12 @@
 //! What summary.json holds.
 
 use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::storage::read_small;
 use crate::timing::Phase;
 use crate::train::by_rank::RankCost;
 use crate::train::f1::F1;
@@ -11,7 +14,7 @@ use crate::train::operator_search::OperatorSummary;
 use crate::train::usage::{MemorySummary, PhaseSummary};
 
 /// Far above what the summaries of a thousand runs take.
-pub(in crate::train) const LARGEST_SUMMARY: u64 = 64 << 20;
+const LARGEST_SUMMARY: u64 = 64 << 20;
 
 /// Accuracies of the three sets, as shares of the nodes of known class; `None` where there are none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
@@ -143,6 +146,21 @@ pub struct Summary {
     /// What an iteration cost each rank, where that was asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub by_rank: Vec<RankCost>,
+}
+
+impl Summary {
+    /// Reads a `summary.json`.
+    ///
+    /// # Errors
+    /// The file cannot be read, is above 64 MiB, or is no summary.
+    pub fn read(path: &Path) -> io::Result<Self> {
+        Ok(serde_json::from_slice(&Self::read_text(path)?)?)
+    }
+
+    /// The text of a `summary.json`, whatever it says.
+    pub(in crate::train) fn read_text(path: &Path) -> io::Result<Vec<u8>> {
+        read_small(path, LARGEST_SUMMARY)
+    }
 }
 
 /// JSON has no NaN and no infinity: they are written as null.
