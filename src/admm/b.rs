@@ -3,13 +3,15 @@
 use ndarray::Array2;
 
 use super::{Layer, LayerBlock, Team};
+use crate::linalg::Real;
 use crate::linalg::elements::{flat_mut, rows, rows_mut, vectorised};
-use crate::linalg::{MatrixSum, Real};
+use crate::linalg::workers::fit_strips;
 
 /// b_l ← mean over nodes of (z_l − W_l p_l): the exact minimiser of ν/2 ‖z_l − W_l p_l − b_l‖².
 ///
 /// Eq. 5 as printed divides by ν alone and overshoots N-fold; the mean is what the published code takes.
-/// z, W p: nodes × n_l. `sums` are those of z − W p over the nodes of each block, where the update of W has made them. Cost: 2 N n_l.
+/// z, W p: nodes × n_l. `sums` are those of z − W p over the nodes of each block, where the update of W has made them.
+/// Cost: 2 N n_l.
 pub fn update<T: Real>(
     layer: &mut Layer<T>,
     nodes: usize,
@@ -23,11 +25,9 @@ pub fn update<T: Real>(
         sums
     });
     let mut total = team.workspace.take((1, n));
-    let tree = team.workspace.sum((1, n));
-    if tree.is_empty() {
-        tree.push((MatrixSum::new((1, n)), Array2::zeros((1, n))));
-    }
-    if let [(tree, _), ..] = &mut tree[..] {
+    let trees = team.workspace.sum((1, n));
+    fit_strips(trees, std::iter::once((1, n)));
+    for (tree, _) in trees {
         for sum in &sums {
             tree.push(|partial| partial.assign(sum));
         }
@@ -65,7 +65,8 @@ fn column_sums<T: Real>(block: &LayerBlock<T>, sum: &mut Array2<T>) {
     );
 }
 
-/// W p ← W p + `scale` D of a block, and `sum` ← Σ over its nodes of z − W p, in one pass. `direction` gives D's rows.
+/// W p ← W p + `scale` D of a block, and `sum` ← Σ over its nodes of z − W p, in one pass. `direction` gives D's
+/// rows.
 pub(super) fn step_with_sums<'a, T: Real>(
     block: &mut LayerBlock<T>,
     direction: impl Iterator<Item = &'a [T]>,

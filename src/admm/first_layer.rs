@@ -123,10 +123,8 @@ impl<T: Real> DualWeights<T> {
         let mu = penalty.decay(nu);
         let alpha = mu * self.c;
         let mut e = team.workspace.take(self.d.dim());
-        let mut start = 0;
-        for r in &r {
+        for ((start, _), r) in starts(blocks).zip(&r) {
             let rows = start..start + r.len();
-            start = rows.end;
             let (e, d) = (&mut flat_mut(&mut e)[rows.clone()], &flat(&self.d)[rows]);
             let [mu, nu] = [mu, nu].map(T::of);
             vectorised(
@@ -160,7 +158,7 @@ impl<T: Real> DualWeights<T> {
         }
         let [a0_e, e_gx, gx2] = team.sums_of(norms);
         let g2 = alpha * alpha * self.f0 + 2.0 * alpha * a0_e + e_gx;
-        let mut step = WStep { theta: 0.0, sums: None };
+        let mut step = WStep::SKIPPED;
         if g2.is_normal() && g2 > 0.0 {
             step.theta = (nu * gx2 + mu * g2) / g2;
             let scale = T::of(-1.0 / step.theta);
@@ -290,12 +288,10 @@ impl<T: Real> DualWeights<T> {
 
     /// The trace of this shard's part of K by block.
     fn diagonal(&self, blocks: &[LayerBlock<T>]) -> impl Iterator<Item = [f64; 1]> {
-        let lengths: Vec<usize> = blocks.iter().map(|block| block.m.nrows()).collect();
-        let mut start = 0;
-        lengths.into_iter().map(move |length| {
-            let rows = start..start + length;
-            start = rows.end;
-            [rows.map(|i| self.gram[[i, self.first_node + i]].f64()).sum()]
+        blocks.iter().scan(0, |next, block| {
+            let rows = *next..*next + block.m.nrows();
+            *next = rows.end;
+            Some([rows.map(|i| self.gram[[i, self.first_node + i]].f64()).sum()])
         })
     }
 }

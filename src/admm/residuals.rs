@@ -87,13 +87,15 @@ impl Totals {
 }
 
 impl LayerTerms {
-    /// The weight decay of layer l, which is told in two parts. Cost: 2 n_l n_{l−1}.
+    /// The weight decay of layer l, which is told in two parts. Cost: 2 n_l n_{l−1} where there is any.
     pub(super) fn set_decay<T: Real>(&mut self, layer: &Layer<T>, penalties: &Penalties) {
+        let half = 0.5 * layer.penalty.decay(penalties.nu);
         let norm2 = match &layer.weights {
+            // Most layers have none.
+            _ if half == 0.0 => [0.0; 2],
             Weights::Dual(dual) => dual.norm2_with(&layer.blocks),
             weights => [weights.norm2(), 0.0],
         };
-        let half = 0.5 * layer.penalty.decay(penalties.nu);
         [self.decay, self.decay_of_nodes] = norm2.map(|norm2| half * norm2);
     }
 

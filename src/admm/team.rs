@@ -26,7 +26,16 @@ pub struct Team<'a, T> {
 impl<'a, T: Real> Team<'a, T> {
     /// A rank that holds all nodes of its layers.
     pub fn of_one_shard(workspace: &'a mut Workspace<T>, workers: &'a Workers) -> Self {
-        Self { workers, shards: &OneShard, workspace, clock: None, between_blocks: None }
+        Self::of_shards(workspace, workers, &OneShard)
+    }
+
+    /// A rank that shares its layers with the others of `shards`.
+    pub fn of_shards(
+        workspace: &'a mut Workspace<T>,
+        workers: &'a Workers,
+        shards: &'a dyn NodeShards<T>,
+    ) -> Self {
+        Self { workers, shards, workspace, clock: None, between_blocks: None }
     }
 
     /// The same, with its time taken by `clock`.

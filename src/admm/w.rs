@@ -22,6 +22,11 @@ pub struct WStep<T> {
     pub sums: Option<Vec<Array2<T>>>,
 }
 
+impl<T> WStep<T> {
+    /// A step that was skipped.
+    pub(super) const SKIPPED: Self = Self { theta: 0.0, sums: None };
+}
+
 /// The inputs p_l of block `i`: of layer 1 its X, of the others p of the boundary below.
 fn input_of<'a, T>(x: Option<&'a [Array2<T>]>, below: Option<&'a Boundary<T>>, i: usize) -> &'a Array2<T> {
     match (x, below) {
@@ -76,7 +81,7 @@ pub fn gradient<T: Real>(
         r
     };
     let [gp2] = team.sums_of(norms);
-    let mut step = WStep { theta: 0.0, sums: None };
+    let mut step = WStep::SKIPPED;
     if g2.is_normal() {
         step.theta = (nu * gp2 + mu * g2) / g2;
         let scale = T::of(-1.0 / step.theta);

@@ -64,10 +64,18 @@ pub fn update<T: Real>(
 
 /// Softmax cross-entropy of one node: log Σ exp z − z_y, never below 0.
 pub fn cross_entropy(z: impl Iterator<Item = f64> + Clone, label: usize) -> f64 {
-    let top = z.clone().fold(f64::NEG_INFINITY, f64::max);
+    let top = largest(z.clone());
     let sum: f64 = z.clone().map(|z| (z - top).exp()).sum();
-    let at_label = z.clone().nth(label).unwrap_or(f64::NAN);
-    (sum.ln() + (top - at_label)).max(0.0)
+    cross_entropy_of(sum, top, z.clone().nth(label))
+}
+
+/// The same from Σ exp (z − max z), max z and z_y.
+fn cross_entropy_of(sum: f64, top: f64, at_label: Option<f64>) -> f64 {
+    (sum.ln() + (top - at_label.unwrap_or(f64::NAN))).max(0.0)
+}
+
+fn largest(z: impl Iterator<Item = f64>) -> f64 {
+    z.fold(f64::NEG_INFINITY, f64::max)
 }
 
 /// The minimisation for one node; vectors of C entries.
@@ -75,9 +83,8 @@ pub fn cross_entropy(z: impl Iterator<Item = f64> + Clone, label: usize) -> f64 
 pub struct Newton {
     a: Vec<f64>,
     z: Vec<f64>,
-    /// exp (z − max z) and its sum.
+    /// exp (z − max z), then the softmax.
     exp: Vec<f64>,
-    sum: f64,
     trial: Vec<f64>,
     trial_exp: Vec<f64>,
     gradient: Vec<f64>,
@@ -98,21 +105,20 @@ struct Value {
 impl Newton {
     /// Makes room for so many classes.
     fn resize(&mut self, classes: usize) {
-        let Self { a, z, exp, trial, trial_exp, gradient, step, .. } = self;
+        let Self { a, z, exp, trial, trial_exp, gradient, step } = self;
         [a, z, exp, trial, trial_exp, gradient, step].into_iter().for_each(|v| v.resize(classes, 0.0));
     }
 
     /// The value at z, and exp (z − max z) for the softmax there.
     fn value(a: &[f64], z: &[f64], exp: &mut [f64], label: usize, nu: f64) -> Value {
-        let top = z.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let top = largest(z.iter().copied());
         let (mut sum, mut distance) = (0.0, 0.0);
         for ((e, z), a) in exp.iter_mut().zip(z).zip(a) {
             *e = (z - top).exp();
             sum += *e;
             distance += (z - a) * (z - a);
         }
-        let at_label = z.get(label).copied().unwrap_or(f64::NAN);
-        let risk = (sum.ln() + (top - at_label)).max(0.0);
+        let risk = cross_entropy_of(sum, top, z.get(label).copied());
         Value { risk, all: risk + 0.5 * nu * distance, sum }
     }
 
@@ -120,8 +126,7 @@ impl Newton {
     fn minimise(&mut self, label: usize, nu: f64, tolerance: f64) -> f64 {
         let mut value = Self::value(&self.a, &self.z, &mut self.exp, label, nu);
         for _ in 0..MOST_STEPS {
-            self.sum = value.sum;
-            let largest = self.differentiate(label, nu);
+            let largest = self.differentiate(value.sum, label, nu);
             if largest <= tolerance || !largest.is_finite() {
                 break;
             }
@@ -161,9 +166,9 @@ impl Newton {
         value.risk
     }
 
-    /// Turns exp into the softmax at z and makes the gradient; returns its largest entry.
-    fn differentiate(&mut self, label: usize, nu: f64) -> f64 {
-        let (mut largest, scale): (f64, f64) = (0.0, 1.0 / self.sum);
+    /// Turns exp, whose sum is `sum`, into the softmax at z and makes the gradient; returns its largest entry.
+    fn differentiate(&mut self, sum: f64, label: usize, nu: f64) -> f64 {
+        let (mut largest, scale): (f64, f64) = (0.0, 1.0 / sum);
         for (i, s) in self.exp.iter_mut().enumerate() {
             *s *= scale;
             let target = if i == label { 1.0 } else { 0.0 };
@@ -195,8 +200,8 @@ mod tests {
             newton.a = a;
             let risk = newton.minimise(label, nu, 1e-12);
             prop_assert!((risk - cross_entropy(newton.z.iter().copied(), label)).abs() <= 1e-12 * (1.0 + risk));
-            newton.sum = Newton::value(&newton.a, &newton.z, &mut newton.exp, label, nu).sum;
-            prop_assert!(newton.differentiate(label, nu) <= 1e-10);
+            let sum = Newton::value(&newton.a, &newton.z, &mut newton.exp, label, nu).sum;
+            prop_assert!(newton.differentiate(sum, label, nu) <= 1e-10);
         }
     }
 

@@ -137,6 +137,7 @@ impl<T: Real> Default for LaneSum<T> {
 }
 
 /// Whether some element is NaN or infinite.
+#[inline(always)]
 pub fn has_not_finite<T: Real>(row: &[T]) -> bool {
     // 0 times an element is not 0 where the element is not finite; a running sum keeps that.
     let mut lanes = [T::zero(); LANES];
@@ -189,30 +190,16 @@ fn step_all<T: Real>(a: &mut Array2<T>, direction: Option<&Array2<T>>, length: T
     vectorised(
         #[inline(always)]
         || {
-            // 0 times an element is not 0 where the element is not finite; a running sum keeps that.
-            let mut lanes = [T::zero(); LANES];
-            let (chunks, rest) = a.as_chunks_mut::<LANES>();
-            match direction.map(|direction| flat(direction).as_chunks::<LANES>()) {
-                Some((directions, more)) => {
-                    for (a, d) in chunks.iter_mut().zip(directions) {
-                        for i in 0..LANES {
-                            a[i] = settle(a[i] + length * d[i]);
-                            lanes[i] += a[i] * T::zero();
-                        }
-                    }
-                    rest.iter_mut().zip(more).for_each(|(a, &d)| *a = settle(*a + length * d));
+            let mut directions = direction.map(|direction| flat(direction).chunks(STRETCH));
+            let mut not_finite = false;
+            for a in a.chunks_mut(STRETCH) {
+                match directions.as_mut().and_then(Iterator::next) {
+                    Some(d) => a.iter_mut().zip(d).for_each(|(a, &d)| *a = settle(*a + length * d)),
+                    None => a.iter_mut().for_each(|a| *a = settle(*a)),
                 }
-                None => {
-                    for a in chunks {
-                        for i in 0..LANES {
-                            a[i] = settle(a[i]);
-                            lanes[i] += a[i] * T::zero();
-                        }
-                    }
-                    rest.iter_mut().for_each(|a| *a = settle(*a));
-                }
+                not_finite |= has_not_finite(a);
             }
-            lanes.iter().chain(&*rest).any(|&x| x * T::zero() != T::zero())
+            not_finite
         },
     )
 }

@@ -17,7 +17,7 @@ pub struct Workers {
 pub type SumStrips<T> = Vec<(MatrixSum<T>, Array2<T>)>;
 
 /// Makes `strips` such as have these shapes, if they are not already.
-pub(super) fn fit_strips<T: Real>(
+pub(crate) fn fit_strips<T: Real>(
     strips: &mut SumStrips<T>,
     shapes: impl Iterator<Item = (usize, usize)> + Clone,
 ) {

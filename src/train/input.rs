@@ -14,8 +14,8 @@ use crate::linalg::{MatrixSum, NodeBlocks, NodeShards, Real, Workers, product::p
 use crate::parallel::plan::blocks_of;
 use crate::parallel::shard_group::ShardGroup;
 
-/// With dropout, how many occurrences more than it has every feature is taken to have; an occurrence adds the mean square
-/// of the raw features that are not 0 to ‖x_j‖². A feature that is all but absent from the training nodes would
+/// With dropout, how many occurrences more than it has every feature is taken to have; an occurrence adds the mean
+/// square of the raw features that are not 0 to ‖x_j‖². A feature that is all but absent from the training nodes would
 /// otherwise be scaled up without bound, while one that many of them have hardly notices.
 pub const PSEUDO_OCCURRENCES: f64 = 5.0;
 /// But what is added is at most this many times the mean ‖x_j‖²: operators that average over many nodes leave entries far
@@ -146,11 +146,10 @@ impl InputNodes<'_> {
 /// 1; the others get none. All ranks call it together.
 ///
 /// `w0` is the start of W_1 (n_1 × n_0) for unscaled unit-variance inputs, given where layer 1 is held; it is multiplied
-/// by the inverse of the root mean square norm of a node's features. With dropout, feature j is divided by
-/// sqrt(‖x_j‖² + floor), the floor being [`PSEUDO_OCCURRENCES`] times `occurrence` (the mean square of raw features that are
-/// not 0), [`LARGEST_FLOOR`] times the mean of the ‖x_j‖² at most: dropout in closed form adds ν κ/2 Σ_j ‖x_j‖² ‖W_:j‖², which this
-/// scaling turns into plain ridge, so that one inverse serves all layers' rows. A feature that no training node
-/// has becomes 0.
+/// by the inverse of the root mean square norm of a node's features. With dropout `occurrence` is the mean square of raw
+/// features that are not 0, and feature j is divided by sqrt(‖x_j‖² + floor), with the floor of [`dropout_floor`]:
+/// dropout in closed form adds ν κ/2 Σ_j ‖x_j‖² ‖W_:j‖², which this scaling turns into plain ridge, so that one inverse
+/// serves all layers' rows. A feature that no training node has becomes 0.
 ///
 /// # Errors
 /// The exchange between ranks failed, or the file can no longer be read.
@@ -168,22 +167,7 @@ pub(super) fn build<T: Real>(
     let mut building = w0.map(|w0| Building::new(from, group, rank, w0, dual));
     let floor = match occurrence {
         None => None,
-        Some(square) => {
-            let mut squares = (0.0, 0usize);
-            features.for_each_block(&wanted, workers, |block| {
-                let Some(building) = &building else { return Ok(()) };
-                for part in block.parts {
-                    for square in building.column_squares(part)? {
-                        squares.0 += square;
-                        squares.1 += usize::from(square > 0.0);
-                    }
-                }
-                Ok(())
-            })?;
-            // Over the features that some training node has.
-            let mean = squares.0 / squares.1.max(1) as f64;
-            Some((PSEUDO_OCCURRENCES * square).min(LARGEST_FLOOR * mean))
-        }
+        Some(square) => Some(dropout_floor(features, &wanted, building.as_ref(), square, workers)?),
     };
     let d = features.feature_count();
     features.for_each_block(&wanted, workers, |block| {
@@ -201,6 +185,31 @@ pub(super) fn build<T: Real>(
         Ok(())
     })?;
     building.map(Building::finish).transpose()
+}
+
+/// What dropout adds to every ‖x_j‖²: [`PSEUDO_OCCURRENCES`] times `occurrence`, but at most [`LARGEST_FLOOR`] times their
+/// mean over the features that some training node has. It takes a pass of its own over the features, which all ranks
+/// make together; without `building` this rank only takes part, and what it gets means nothing.
+fn dropout_floor<T: Real>(
+    features: &FeatureSource<'_, T>,
+    wanted: &[Vec<usize>],
+    building: Option<&Building<'_, '_, T>>,
+    occurrence: f64,
+    workers: &Workers,
+) -> Result<f64, TrainError> {
+    let (mut sum, mut count) = (0.0, 0usize);
+    features.for_each_block(wanted, workers, |block| {
+        let Some(building) = building else { return Ok(()) };
+        for part in block.parts {
+            for square in building.column_squares(part)? {
+                sum += square;
+                count += usize::from(square > 0.0);
+            }
+        }
+        Ok(())
+    })?;
+    let mean = sum / count.max(1) as f64;
+    Ok((PSEUDO_OCCURRENCES * occurrence).min(LARGEST_FLOOR * mean))
 }
 
 /// Whether layer 1 lives in N dimensions.

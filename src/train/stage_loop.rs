@@ -162,13 +162,7 @@ impl<'a, T: Real> Run<'a, T> {
         exchange.borrow_mut().expect_activations::<T>(
             state.boundaries.first().iter().flat_map(|b| b.blocks.iter().map(|block| block.p.dim())),
         )?;
-        let mut team = Team {
-            workers: &self.workers,
-            shards: &self.group,
-            workspace: &mut self.workspace,
-            clock: None,
-            between_blocks: None,
-        };
+        let mut team = Team::of_shards(&mut self.workspace, &self.workers, &self.group);
         stage::forward(
             state,
             &mut team,
@@ -202,13 +196,7 @@ impl<'a, T: Real> Run<'a, T> {
         run.p_ranges = peaks.chunks(shards).map(|of| PowerRange::holding(largest(of))).collect();
         run.q_ranges = run.p_ranges.clone();
         let (p_levels, q_levels) = self.level_sets(run)?;
-        let mut team = Team {
-            workers: &self.workers,
-            shards: &self.group,
-            workspace: &mut self.workspace,
-            clock: None,
-            between_blocks: None,
-        };
+        let mut team = Team::of_shards(&mut self.workspace, &self.workers, &self.group);
         stage::round_start(&mut run.network, p_levels.as_deref(), q_levels.as_deref(), &mut team);
         Ok(())
     }
@@ -265,11 +253,8 @@ impl<'a, T: Real> Run<'a, T> {
         // What went wrong is met again where a message is waited for.
         let between_blocks = || drop(communicator.progress());
         let mut team = Team {
-            workers: &self.workers,
-            shards: &self.group,
-            workspace: &mut self.workspace,
-            clock: Some(self.policy.clock()),
             between_blocks: (communicator.size() > 1).then_some(&between_blocks as &dyn Fn()),
+            ..Team::of_shards(&mut self.workspace, &self.workers, &self.group).timed_by(self.policy.clock())
         };
         iterate(state, rules, &mut self.exchange, &mut team, reports)?;
         Ok(self.group.outcome()?)
