@@ -11,21 +11,22 @@
 use std::time::Duration;
 
 use cpu_time::ThreadTime;
-use ndarray::{Array1, Array2, s};
-use pdadmm_g::admm::deepen::{LayerWeights, random_weights};
-use pdadmm_g::admm::first_layer::DualWeights;
-use pdadmm_g::admm::iteration::{NoNeighbours, RankState, Rules, iterate};
+use ndarray::Array2;
+use pdadmm_g::admm::deepen::random_weights;
+use pdadmm_g::admm::iteration::{NoNeighbours, Rules, iterate};
 use pdadmm_g::admm::p_quantized::QuantizedP;
 use pdadmm_g::admm::penalties::WeightPenalty;
-use pdadmm_g::admm::state::FirstLayer;
-use pdadmm_g::admm::{Penalties, Subproblem, Team, Weights, Workspace};
+use pdadmm_g::admm::{Penalties, Subproblem, Team, Workspace};
+use pdadmm_g::linalg::Workers;
 use pdadmm_g::linalg::factor::use_one_lapack_thread;
 use pdadmm_g::linalg::product::product;
-use pdadmm_g::linalg::{NodeBlocks, Workers};
-use pdadmm_g::parallel::plan::StageShape;
 use pdadmm_g::quantize::LevelSet;
 use pdadmm_g::timing::{Phase, PhaseClock};
 use pdadmm_g::train::stage;
+use rank_network::Network;
+
+#[path = "../tests/support/rank_network.rs"]
+mod rank_network;
 
 const LAYERS: usize = 10;
 
@@ -59,49 +60,20 @@ const CASES: [Case; 8] = [
     narrow("exact", Subproblem::Exact, 500),
 ];
 
-/// A network after its forward pass, as a run has it on one rank.
-fn network(case: &Case, team: &mut Team<'_, f32>) -> RankState<f32> {
-    let Case { neurons, inputs, nodes, .. } = *case;
-    let stage = StageShape {
-        layers: LAYERS,
-        neurons,
-        classes: 10,
-        inputs,
-        nodes,
-        evaluated: nodes,
-        evaluate_every: 1,
-    };
-    let blocks = NodeBlocks::new(nodes, None);
-    // Features of unit size: random weights for so many inputs, scaled.
-    let x = random_weights::<f32>(1, 100, nodes, inputs);
-    let w = |l: usize| random_weights::<f32>(0, l, stage.width(l), stage.width(l - 1));
-    let first = if nodes < inputs {
-        Weights::Dual(Box::new(DualWeights::new(x, w(1), team.workers)))
-    } else {
-        let x = blocks.ranges().map(|rows| x.slice(s![rows, ..]).to_owned()).collect();
-        Weights::First(FirstLayer { w: w(1), x, gram: None, inverse: None })
-    };
-    let weights = std::iter::once(first).chain((2..=LAYERS).map(|l| Weights::Hidden(w(l))));
-    let weights = weights.enumerate().map(|(i, weights)| LayerWeights {
-        index: i + 1,
-        weights,
-        b: Array1::zeros(stage.width(i + 1)),
-    });
-    let labels = blocks.ranges().map(|rows| rows.map(|node| node * 7 % 10).collect()).collect();
-    let penalty = |l: usize| WeightPenalty {
-        mu: if l == 1 || l == LAYERS { 0.01 } else { 0.0 },
-        theta_prox: if l == 1 || l == LAYERS { 0.0 } else { 0.1 },
-        kappa: 0.0,
-    };
-    let mut state = stage::empty_state(weights.collect(), &stage, &blocks, penalty, Some(labels));
-    let Ok(()) = stage::forward(&mut state, team, |_| Ok(()), |_| Ok::<(), std::convert::Infallible>(()));
-    state
+/// Weight decay at both ends, a proximal term between them.
+fn penalty(l: usize) -> WeightPenalty {
+    match l {
+        1 | LAYERS => WeightPenalty { mu: 0.01, ..WeightPenalty::default() },
+        _ => WeightPenalty { theta_prox: 0.1, ..WeightPenalty::default() },
+    }
 }
 
 fn measure(case: &Case) {
     let (workers, clock) = (Workers::one(), PhaseClock::new());
     let mut workspace = Workspace::new();
-    let mut state = network(case, &mut Team::of_one_shard(&mut workspace, &workers));
+    let Case { neurons, inputs, nodes, .. } = *case;
+    let network = Network { layers: LAYERS, neurons, classes: 10, inputs, nodes, block_nodes: None, penalty };
+    let mut state = network.state(&mut Team::of_one_shard(&mut workspace, &workers));
     let levels = LevelSet::squares(2f64.powi(-14), 256).ok().filter(|_| case.quantized);
     let sets = levels.map(|levels| vec![levels; LAYERS - 1]);
     if sets.is_some() {
@@ -119,12 +91,11 @@ fn measure(case: &Case) {
         quantized_p: QuantizedP::BestLevels,
         z_tolerance: 1e-7,
     };
-    let (n, rows) = (case.neurons, case.nodes);
-    let (p, w) = (random_weights::<f32>(3, 1, rows, n), random_weights::<f32>(3, 2, n, n));
-    let mut m = Array2::zeros((rows, n));
+    let (p, w) = (random_weights::<f32>(3, 1, nodes, neurons), random_weights::<f32>(3, 2, neurons, neurons));
+    let mut m = Array2::zeros((nodes, neurons));
     let mut reports = Vec::new();
     let (mut iterations, mut products) = (Vec::new(), Vec::new());
-    let budget = if n == 1000 { 5 } else { 200 };
+    let budget = if neurons == 1000 { 5 } else { 200 };
     for warm in [true, false] {
         let before = clock.totals();
         for _ in 0..if warm { 2 } else { budget } {

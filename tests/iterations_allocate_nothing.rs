@@ -1,19 +1,18 @@
 //! Does an iteration allocate memory once its buffers are there? Counted by an allocator that counts.
 #![allow(clippy::unwrap_used)]
 
-use ndarray::{Array1, Array2, s};
-use pdadmm_g::admm::deepen::{LayerWeights, random_weights};
-use pdadmm_g::admm::first_layer::DualWeights;
 use pdadmm_g::admm::iteration::{NoNeighbours, Rules, iterate};
 use pdadmm_g::admm::p_quantized::{QuantizedP, SpectralNorm};
 use pdadmm_g::admm::penalties::WeightPenalty;
-use pdadmm_g::admm::state::FirstLayer;
-use pdadmm_g::admm::{Penalties, Subproblem, Team, Weights, Workspace};
+use pdadmm_g::admm::{Penalties, Subproblem, Team, Workspace};
+use pdadmm_g::linalg::Workers;
 use pdadmm_g::linalg::product::arithmetic;
-use pdadmm_g::linalg::{NodeBlocks, Workers};
-use pdadmm_g::parallel::plan::StageShape;
 use pdadmm_g::quantize::{LevelSet, Wire};
 use pdadmm_g::train::stage;
+use rank_network::Network;
+
+#[path = "support/rank_network.rs"]
+mod rank_network;
 
 const LAYERS: usize = 4;
 
@@ -33,35 +32,17 @@ struct Way {
 fn allocated(way: Way) -> (u64, u64) {
     let workers = Workers::one();
     let mut workspace = Workspace::new();
-    let blocks = NodeBlocks::new(way.nodes, Some(way.block_nodes));
-    let shape = StageShape {
+    let network = Network {
         layers: LAYERS,
         neurons: way.neurons,
         classes: 5,
         inputs: way.inputs,
         nodes: way.nodes,
-        evaluated: way.nodes,
-        evaluate_every: 1,
+        block_nodes: Some(way.block_nodes),
+        penalty: |_| WeightPenalty { mu: 0.01, theta_prox: 0.1, kappa: 0.1 },
     };
-    let x: Array2<f32> = random_weights(1, 100, way.nodes, way.inputs);
-    let w = |l: usize| random_weights::<f32>(0, l, shape.width(l), shape.width(l - 1));
-    let first = if way.nodes < way.inputs {
-        Weights::Dual(Box::new(DualWeights::new(x, w(1), &workers)))
-    } else {
-        let x = blocks.ranges().map(|rows| x.slice(s![rows, ..]).to_owned()).collect();
-        Weights::First(FirstLayer { w: w(1), x, gram: None, inverse: None })
-    };
-    let weights = std::iter::once(first).chain((2..=LAYERS).map(|l| Weights::Hidden(w(l))));
-    let weights = weights.enumerate().map(|(i, weights)| LayerWeights {
-        index: i + 1,
-        weights,
-        b: Array1::zeros(shape.width(i + 1)),
-    });
-    let labels = blocks.ranges().map(|rows| rows.map(|node| node % 5).collect()).collect();
-    let penalty = |_| WeightPenalty { mu: 0.01, theta_prox: 0.1, kappa: 0.1 };
-    let mut state = stage::empty_state(weights.collect(), &shape, &blocks, penalty, Some(labels));
     let mut team = Team::of_one_shard(&mut workspace, &workers);
-    stage::forward(&mut state, &mut team, |_| Ok(()), |_| Ok::<(), std::convert::Infallible>(())).unwrap();
+    let mut state = network.state(&mut team);
     let sets = way.quantized.map(|_| vec![LevelSet::new(-1.0, 0.25, 17).unwrap(); LAYERS - 1]);
     if sets.is_some() {
         stage::round_start(&mut state, sets.as_deref(), sets.as_deref(), &mut team);
