@@ -10,8 +10,8 @@ use crate::linalg::workers::fit_strips;
 /// b_l ← mean over nodes of (z_l − W_l p_l): the exact minimiser of ν/2 ‖z_l − W_l p_l − b_l‖².
 ///
 /// Eq. 5 as printed divides by ν alone and overshoots N-fold; the mean is what the published code takes.
-/// z, W p: nodes × n_l. `sums` are those of z − W p over the nodes of each block, where the update of W has made them.
-/// Cost: 2 N n_l.
+/// z, W p: nodes × n_l. `sums` are those of z − W p over the nodes of each block, where the update of W has
+/// made them. Cost: 2 N n_l.
 pub fn update<T: Real>(
     layer: &mut Layer<T>,
     nodes: usize,
@@ -65,8 +65,8 @@ fn column_sums<T: Real>(block: &LayerBlock<T>, sum: &mut Array2<T>) {
     );
 }
 
-/// W p ← W p + `scale` D of a block, and `sum` ← Σ over its nodes of z − W p, in one pass. `direction` gives D's
-/// rows.
+/// W p ← W p + `scale` D of a block, and `sum` ← Σ over its nodes of z − W p, in one pass. `direction` gives
+/// D's rows.
 pub(super) fn step_with_sums<'a, T: Real>(
     block: &mut LayerBlock<T>,
     direction: impl Iterator<Item = &'a [T]>,

@@ -166,7 +166,7 @@ impl Newton {
         value.risk
     }
 
-    /// Turns exp, whose sum is `sum`, into the softmax at z and makes the gradient; returns its largest entry.
+    /// Turns exp, of this sum, into the softmax at z and makes the gradient; returns its largest entry.
     fn differentiate(&mut self, sum: f64, label: usize, nu: f64) -> f64 {
         let (mut largest, scale): (f64, f64) = (0.0, 1.0 / sum);
         for (i, s) in self.exp.iter_mut().enumerate() {

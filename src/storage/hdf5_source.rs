@@ -315,6 +315,20 @@ impl Hdf5Source {
         Ok((attribute, descriptor))
     }
 
+    /// The same with one element, if it is there.
+    fn optional_attribute(
+        &self,
+        location: &Location,
+        place: &str,
+        name: &str,
+    ) -> Result<Option<(Attribute, TypeDescriptor)>, StorageError> {
+        // Not by `attr_names`, which in hdf5-metno 0.15.1 crashes over a damaged character set.
+        if location.attr(name).is_err() {
+            return Ok(None);
+        }
+        self.attribute(location, place, name, 1).map(Some)
+    }
+
     /// A text attribute; fixed and variable length, ASCII and UTF-8 are all read.
     pub(crate) fn text(&self, location: &Location, place: &str, name: &str) -> Result<String, StorageError> {
         let (attribute, descriptor) = self.attribute(location, place, name, 1)?;
@@ -390,11 +404,9 @@ impl Hdf5Source {
         place: &str,
         name: &str,
     ) -> Result<Option<f64>, StorageError> {
-        // Not by `attr_names`, which in hdf5-metno 0.15.1 crashes over a damaged character set.
-        if location.attr(name).is_err() {
+        let Some((attribute, descriptor)) = self.optional_attribute(location, place, name)? else {
             return Ok(None);
-        }
-        let (attribute, descriptor) = self.attribute(location, place, name, 1)?;
+        };
         let place = format!("attribute {name} of {place}");
         match descriptor {
             TypeDescriptor::Float(_) => first::<f64>(&attribute).map_err(self.library(&place)),
@@ -409,11 +421,9 @@ impl Hdf5Source {
         place: &str,
         name: &str,
     ) -> Result<Option<u64>, StorageError> {
-        // Not by `attr_names`, which in hdf5-metno 0.15.1 crashes over a damaged character set.
-        if location.attr(name).is_err() {
+        let Some((attribute, descriptor)) = self.optional_attribute(location, place, name)? else {
             return Ok(None);
-        }
-        let (attribute, descriptor) = self.attribute(location, place, name, 1)?;
+        };
         if matches!(descriptor, TypeDescriptor::Unsigned(_)) {
             return first::<u64>(&attribute).map_err(self.library(place));
         }

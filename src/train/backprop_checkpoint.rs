@@ -80,13 +80,7 @@ impl<T: Real> BackpropRun<'_, T> {
         };
         let manifest = agree(communicator, policy, "manifest as read", manifest, SetUpError::describe)?;
         let before = manifest.as_ref().map(|manifest| manifest.iteration + 1);
-        self.folder = job.open_folder(|used| {
-            shared.open_above(&problem.split)?;
-            match lock {
-                Some(lock) => lock.go_on(before, used),
-                None => OutputFolder::lock(&settings.output),
-            }
-        })?;
+        self.folder = job.go_on_in(lock, shared, before)?;
         let Some(manifest) = manifest else {
             self.screen.from_the_start();
             return self.first_step(rule);

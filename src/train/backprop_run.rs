@@ -131,7 +131,7 @@ pub(super) fn train_by_backprop<T: Real>(
     let Job { settings, communicator, policy, problem, .. } = job;
     // Locked first: another process may still be at it.
     let lock = match options.resume {
-        true => job.open_folder(|_| OutputFolder::lock(&settings.output))?,
+        true => job.lock_folder()?,
         false => None,
     };
     let nodes = match shared.nodes.take() {
@@ -163,10 +163,7 @@ pub(super) fn train_by_backprop<T: Real>(
     let steps = match options.resume {
         true => run.resume(rule, lock, shared)?,
         false => {
-            run.folder = job.open_folder(|used| {
-                shared.open_above(&problem.split)?;
-                OutputFolder::create(&settings.output, options.overwrite, used)
-            })?;
+            run.folder = job.create_folder(shared, options.overwrite)?;
             run.first_step(rule)?
         }
     };

@@ -148,10 +148,7 @@ pub(super) fn train_one<T: Real>(
         return run.resume(shared);
     }
     let first = run.first_layer(run.shards[0])?;
-    run.open_folder(|used| {
-        shared.open_above(&problem.split)?;
-        OutputFolder::create(&settings.output, options.overwrite, used)
-    })?;
+    run.folder = run.job().create_folder(shared, options.overwrite)?;
     run.all_stages(first, None)
 }
 
@@ -188,9 +185,42 @@ pub(super) struct Job<'a> {
 }
 
 impl Job<'_> {
+    /// The output folder of a new run.
+    pub fn create_folder<T>(
+        &self,
+        shared: &mut Shared<T>,
+        overwrite: bool,
+    ) -> Result<Option<OutputFolder>, TrainError> {
+        self.open_folder(|used| {
+            shared.open_above(&self.problem.split)?;
+            OutputFolder::create(&self.settings.output, overwrite, used)
+        })
+    }
+
+    /// That of a run to be gone on with, taken before it is read: another process may still be at it.
+    pub fn lock_folder(&self) -> Result<Option<OutputFolder>, TrainError> {
+        self.open_folder(|_| OutputFolder::lock(&self.settings.output))
+    }
+
+    /// The same once it is known where to go on: before iteration `before`, or from the start.
+    pub fn go_on_in<T>(
+        &self,
+        lock: Option<OutputFolder>,
+        shared: &mut Shared<T>,
+        before: Option<u64>,
+    ) -> Result<Option<OutputFolder>, TrainError> {
+        self.open_folder(|used| {
+            shared.open_above(&self.problem.split)?;
+            match lock {
+                Some(lock) => lock.go_on(before, used),
+                None => OutputFolder::lock(&self.settings.output),
+            }
+        })
+    }
+
     /// Opens the output folder on rank 0, with the settings as used; all data have been read by then, so that wrong data
     /// replace no earlier run.
-    pub fn open_folder(
+    fn open_folder(
         &self,
         open: impl FnOnce(&RawSettings) -> Result<OutputFolder, OutputError>,
     ) -> Result<Option<OutputFolder>, TrainError> {
@@ -357,36 +387,22 @@ impl<'a, T: Real> Run<'a, T> {
         Ok(Some(LayerWeights { index: 1, weights: built.weights, b }))
     }
 
-    /// As [`Job::open_folder`].
-    fn open_folder(
-        &mut self,
-        open: impl FnOnce(&RawSettings) -> Result<OutputFolder, OutputError>,
-    ) -> Result<(), TrainError> {
-        let Run { settings, communicator, policy, problem, ref workers, start, .. } = *self;
-        let job = Job { settings, communicator, policy, problem, workers, start, tried: &[] };
-        let folder = job.open_folder(open)?;
-        self.folder = folder;
-        Ok(())
+    fn job(&self) -> Job<'_> {
+        let Run { settings, communicator, policy, problem, ref workers, start, tried, .. } = *self;
+        Job { settings, communicator, policy, problem, workers, start, tried }
     }
 
     /// Goes on from the newest checkpoint, or from the start where the run came to none.
     fn resume(&mut self, shared: &mut Shared<T>) -> Result<Outcome, TrainError> {
-        let (settings, problem) = (self.settings, self.problem);
         // Locked first: another process may still be at it.
-        self.open_folder(|_| OutputFolder::lock(&settings.output))?;
+        self.folder = self.job().lock_folder()?;
         let mut first = None;
         let restoring = self.policy.clock().enter(Phase::Checkpoint);
         let restored = self.restore(&mut first)?;
         drop(restoring);
         let lock = self.folder.take();
         let before = restored.as_ref().map(|state| state.iteration);
-        self.open_folder(|used| {
-            shared.open_above(&problem.split)?;
-            match lock {
-                Some(lock) => lock.go_on(before, used),
-                None => OutputFolder::lock(&settings.output),
-            }
-        })?;
+        self.folder = self.job().go_on_in(lock, shared, before)?;
         if before.is_none() {
             self.screen.from_the_start();
             first = self.first_layer(self.shards[0])?;

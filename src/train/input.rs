@@ -14,12 +14,13 @@ use crate::linalg::{MatrixSum, NodeBlocks, NodeShards, Real, Workers, product::p
 use crate::parallel::plan::blocks_of;
 use crate::parallel::shard_group::ShardGroup;
 
-/// With dropout, how many occurrences more than it has every feature is taken to have; an occurrence adds the mean
-/// square of the raw features that are not 0 to ‖x_j‖². A feature that is all but absent from the training nodes would
-/// otherwise be scaled up without bound, while one that many of them have hardly notices.
+/// With dropout, how many occurrences more than it has every feature is taken to have; an occurrence adds the
+/// mean square of the raw features that are not 0 to ‖x_j‖². A feature that is all but absent from the
+/// training nodes would otherwise be scaled up without bound, while one that many of them have hardly
+/// notices.
 pub const PSEUDO_OCCURRENCES: f64 = 5.0;
-/// But what is added is at most this many times the mean ‖x_j‖²: operators that average over many nodes leave entries far
-/// smaller than those of raw features.
+/// But what is added is at most this many times the mean ‖x_j‖²: operators that average over many nodes leave
+/// entries far smaller than those of raw features.
 pub const LARGEST_FLOOR: f64 = 3.0;
 
 /// Layer 1's weights with their input, and the features of the evaluated nodes in the form that suits them.
@@ -124,8 +125,8 @@ impl InputNodes<'_> {
         [self.blocks, self.evaluated].map(|blocks| blocks_of(shard, self.shards, blocks.count()))
     }
 
-    /// The places that a rank wants: where layer 1 lives in N dimensions those of all training nodes, for products with
-    /// its own.
+    /// The places that a rank wants: where layer 1 lives in N dimensions those of all training nodes, for
+    /// products with its own.
     fn places(&self, rank: usize, dual: bool) -> Places {
         if rank >= self.shards {
             return Places::of(0..0, 0..0);
@@ -142,14 +143,15 @@ impl InputNodes<'_> {
     }
 }
 
-/// Builds layer 1's input in one pass over blocks of feature columns (with dropout in two), on the ranks that hold layer
-/// 1; the others get none. All ranks call it together.
+/// Builds layer 1's input in one pass over blocks of feature columns (with dropout in two), on the ranks that
+/// hold layer 1; the others get none. All ranks call it together.
 ///
-/// `w0` is the start of W_1 (n_1 × n_0) for unscaled unit-variance inputs, given where layer 1 is held; it is multiplied
-/// by the inverse of the root mean square norm of a node's features. With dropout `occurrence` is the mean square of raw
-/// features that are not 0, and feature j is divided by sqrt(‖x_j‖² + floor), with the floor of [`dropout_floor`]:
-/// dropout in closed form adds ν κ/2 Σ_j ‖x_j‖² ‖W_:j‖², which this scaling turns into plain ridge, so that one inverse
-/// serves all layers' rows. A feature that no training node has becomes 0.
+/// `w0` is the start of W_1 (n_1 × n_0) for unscaled unit-variance inputs, given where layer 1 is held; it is
+/// multiplied by the inverse of the root mean square norm of a node's features. With dropout `occurrence` is
+/// the mean square of raw features that are not 0, and feature j is divided by sqrt(‖x_j‖² + floor), with the
+/// floor of [`dropout_floor`]: dropout in closed form adds ν κ/2 Σ_j ‖x_j‖² ‖W_:j‖², which this scaling turns
+/// into plain ridge, so that one inverse serves all layers' rows. A feature that no training node has becomes
+/// 0.
 ///
 /// # Errors
 /// The exchange between ranks failed, or the file can no longer be read.
@@ -187,9 +189,10 @@ pub(super) fn build<T: Real>(
     building.map(Building::finish).transpose()
 }
 
-/// What dropout adds to every ‖x_j‖²: [`PSEUDO_OCCURRENCES`] times `occurrence`, but at most [`LARGEST_FLOOR`] times their
-/// mean over the features that some training node has. It takes a pass of its own over the features, which all ranks
-/// make together; without `building` this rank only takes part, and what it gets means nothing.
+/// What dropout adds to every ‖x_j‖²: [`PSEUDO_OCCURRENCES`] times `occurrence`, but at most
+/// [`LARGEST_FLOOR`] times their mean over the features that some training node has. It takes a pass of its
+/// own over the features, which all ranks make together; without `building` this rank only takes part, and
+/// what it gets means nothing.
 fn dropout_floor<T: Real>(
     features: &FeatureSource<'_, T>,
     wanted: &[Vec<usize>],

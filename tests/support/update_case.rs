@@ -1,5 +1,5 @@
-//! One layer with the boundary below it at random values, its subproblems written out in double precision as the paper
-//! has them, and the updates of p, W and b on it.
+//! One layer with the boundary below it at random values, its subproblems written out in double precision as
+//! the paper has them, and the updates of p, W and b on it.
 
 use ndarray::{Array1, Array2, Axis, concatenate, s};
 use pdadmm_g::admm::first_layer::DualWeights;

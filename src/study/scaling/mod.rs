@@ -1,12 +1,14 @@
-//! Seconds an iteration over numbers of ranks, layers and nodes: strong and weak scaling, and the paper's Figures 3 and 4.
+//! Seconds an iteration over numbers of ranks, layers and nodes: strong and weak scaling, and the paper's
+//! Figures 3 and 4.
 //!
-//! Every run is a job of its own, started by the launcher of the site (`mpirun -n {ranks}`, `srun -n {ranks}`), so that a
-//! study works on a workstation and within one allocation of Slurm. A run that has finished is not repeated.
+//! Every run is a job of its own, started by the launcher of the site (`mpirun -n {ranks}`,
+//! `srun -n {ranks}`), so that a study works on a workstation and within one allocation of Slurm. A run that
+//! has finished is not repeated.
 //!
-//! Where ranks outnumber processors, or other work takes these away, wall time says nothing. There the study takes the
-//! processor time of each rank's parts of an iteration, and derives the critical path: the pace of ranks that have a
-//! processor each and a network that takes no time ([`pace`](crate::performance::pipeline::pace)). The table says which
-//! it is.
+//! Where ranks outnumber processors, or other work takes these away, wall time says nothing. There the study
+//! takes the processor time of each rank's parts of an iteration, and derives the critical path: the pace of
+//! ranks that have a processor each and a network that takes no time
+//! ([`pace`](crate::performance::pipeline::pace)). The table says which it is.
 
 mod case;
 mod table;
