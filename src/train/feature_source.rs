@@ -76,7 +76,8 @@ impl<'a, T: Real> FeatureSource<'a, T> {
     }
 
     /// Hands `pass` these features with random signs on the entries of H ([`crate::graph::signs`]), which are computed in any
-    /// case: a file stores none of those. All ranks call it together.
+    /// Hands `pass` these features with random signs on the entries of H ([`crate::graph::signs`]). They are computed
+    /// in any case: a file stores none of those. All ranks call it together.
     ///
     /// # Errors
     /// Those of [`FeatureSource::open`], or what `pass` says.
