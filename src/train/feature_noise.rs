@@ -57,3 +57,63 @@ pub(super) fn factors<T: Real>(
     })?;
     Ok(holds_layer_1.then_some(factors))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::dataset::generate::{GenerateSettings, generate};
+    use crate::dataset::{DatasetFile, Features};
+    use crate::graph::FeatureNorm;
+    use crate::linalg::NodeBlocks;
+    use crate::parallel::features::OwnRows;
+    use crate::parallel::{Communicator, ThreadCommunicator, WaitPolicy};
+
+    /// Those of ψ = I by brute force; of an average over many nodes larger; of a feature that no one has 0. The same
+    /// on any ranks and shards, to the last bit.
+    #[test]
+    fn factors_make_up_for_the_noise_of_raw_features() {
+        let (nodes, d, trained) = (300, 9, 50);
+        let mut dataset = generate(&GenerateSettings::new(nodes, d, 3)).unwrap();
+        let Features::Dense(h) = &mut dataset.features else { unreachable!("generated features are dense") };
+        h.column_mut(4).fill(0.0);
+        let h = h.mapv(f64::from);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("graph.h5");
+        dataset.write(&path, false).unwrap();
+
+        let operators = "0,3".parse().unwrap();
+        let blocks = NodeBlocks::new(trained, Some(7));
+        let on = |ranks: usize, shards: usize| {
+            ThreadCommunicator::run(ranks, |communicator| {
+                let (rank, policy) = (communicator.rank(), WaitPolicy::new());
+                let rows = OwnRows::read(&DatasetFile::open(&path).unwrap(), rank, ranks).unwrap();
+                let (from, norm) = ((0..trained).map(|i| 5 * i).collect(), FeatureNorm::None);
+                let mut features =
+                    DistributedFeatures::<f64>::new(communicator, &policy, rows, &operators, norm).unwrap();
+                features.flip_signs(2);
+                let from = InputNodes { nodes: from, blocks: &blocks, evaluated: &blocks, shards };
+                let holders = if rank < shards { shards } else { 1 };
+                let shares = (0..holders).map(|shard| blocks.of_shard(shard, holders).1.nodes()).collect();
+                let group =
+                    ShardGroup::new(communicator, &policy, if rank < shards { 0 } else { rank }, shares);
+                factors(&features, &from, &group, [rank, ranks], &Workers::one()).unwrap()
+            })
+        };
+        let alone = on(1, 1).remove(0).unwrap();
+        let others = on(3, 2);
+        assert_eq!(others, [Some(alone.clone()), Some(alone.clone()), None]);
+
+        let entries: Vec<f64> = h.iter().filter(|x| **x != 0.0).map(|x| x * x).collect();
+        let floor = entries.iter().sum::<f64>() / entries.len() as f64;
+        for j in 0..d {
+            let v: f64 = (0..trained).map(|i| h[[5 * i, j]].powi(2)).sum();
+            let expected = if j == 4 { 0.0 } else { 1.0 / (v + floor).sqrt() };
+            assert!((alone[j] - expected).abs() <= 1e-9 * expected, "{j}: {} {expected}", alone[j]);
+            assert!(
+                if j == 4 { alone[d + j] == 0.0 } else { alone[d + j] > 1.5 * alone[j] },
+                "{j}: {alone:?}"
+            );
+        }
+    }
+}
