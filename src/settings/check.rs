@@ -290,5 +290,5 @@ fn number(flag: &'static str, found: f64, low: f64, high: f64) -> Result<f64, Se
 /// Layers between the first and the last that have learnt nothing yet want to be held to the identity they start at; those
 /// inserted into a network that has been trained have little to learn.
 fn default_proximal(stages: &[usize]) -> f64 {
-    if stages.first().is_some_and(|&layers| layers > 2) { 10.0 } else { 0.1 }
+    if stages.first().is_some_and(|&layers| layers > 2) { 20.0 } else { 0.1 }
 }

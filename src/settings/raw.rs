@@ -84,7 +84,7 @@ pub struct RawSettings {
     #[arg(long, value_name = "MU", help_heading = "Algorithm")]
     pub mu_hidden: Option<f64>,
     /// Proximal term of the exact W of layers without decay, as a share of the mean eigenvalue of ν p pᵀ
-    /// [default: 0.1, or 10 where the first of --stages has more than 2 layers]
+    /// [default: 0.1, or 20 where the first of --stages has more than 2 layers]
     #[arg(long, value_name = "SHARE", help_heading = "Algorithm")]
     pub proximal: Option<f64>,
     /// Dropout rate: on the raw features, in closed form; with an optimizer other than admm on the inputs of all
