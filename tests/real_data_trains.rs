@@ -131,7 +131,7 @@ fn reaches(name: &str, promised: f64) {
 
 #[test]
 fn cora_reaches_its_accuracy() {
-    reaches("cora", 0.80);
+    reaches("cora", 0.81);
 }
 
 #[test]

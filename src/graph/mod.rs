@@ -5,6 +5,7 @@ mod local_nodes;
 pub mod normalise;
 pub mod operators;
 pub mod scale;
+pub mod signs;
 
 pub use augment::{Augmentation, FeatureBlock, column_block};
 pub use local_nodes::LocalNodes;

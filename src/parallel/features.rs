@@ -16,6 +16,7 @@ use super::row_shares::RowShares;
 use super::{Communicator, WaitPolicy};
 use crate::dataset::{DatasetError, DatasetFile, Features, SparseMatrix};
 use crate::graph::scale::column_squares;
+use crate::graph::signs::flip_signs;
 use crate::graph::{
     Augmentation, FeatureBlock, FeatureNorm, LocalNodes, Operators, RenormalisedAdjacency, Scale,
     column_block, inverse_root_degrees, renormalised_rows,
@@ -107,6 +108,23 @@ impl<'a, T: Real> DistributedFeatures<'a, T> {
     /// This rank's rows of H, not scaled.
     pub fn raw(&self) -> &Features {
         &self.features
+    }
+
+    /// Mean square of those scaled entries of H that are not 0; 0 where all are. The same on all ranks, which call it
+    /// together.
+    ///
+    /// # Errors
+    /// The exchange failed.
+    pub fn mean_entry_square(&self) -> Result<f64, ExchangeError> {
+        let Self { messages, shares, features, scale, .. } = self;
+        let sums =
+            sum_over_all_nodes(messages, shares, 2, |rows, sums| scale.entry_squares(features, rows, sums))?;
+        Ok(if sums[1] > 0.0 { sums[0] / sums[1] } else { 0.0 })
+    }
+
+    /// Multiplies every entry of H by +1 or −1 at random, as [`flip_signs`] says; a second time restores it.
+    pub fn flip_signs(&mut self, seed: u64) {
+        flip_signs(&mut self.features, self.local.own().start, seed);
     }
 
     /// Columns of H in a block unless told otherwise.
@@ -260,26 +278,6 @@ fn scale(
             Scale::of_columns(squares, shares.nodes())
         }
     })
-}
-
-/// Mean square of those entries of H, scaled by `norm`, that are not 0; 0 where all are. The same on all ranks, which
-/// call it together, each with its rows.
-///
-/// # Errors
-/// The exchange failed.
-pub fn mean_entry_square(
-    communicator: &dyn Communicator,
-    policy: &WaitPolicy,
-    features: &Features,
-    norm: FeatureNorm,
-    nodes: usize,
-) -> Result<f64, ExchangeError> {
-    let messages = RowMessages::new(communicator, policy);
-    let shares = RowShares::new(nodes, communicator.size());
-    let scale = scale(&messages, &shares, features, norm)?;
-    let sums =
-        sum_over_all_nodes(&messages, &shares, 2, |rows, sums| scale.entry_squares(features, rows, sums))?;
-    Ok(if sums[1] > 0.0 { sums[0] / sums[1] } else { 0.0 })
 }
 
 /// The sum over all nodes of a vector of `length` entries, on every rank; `add` puts that of some own rows into a
@@ -462,7 +460,10 @@ mod tests {
             let found = [1, 4].map(|ranks| {
                 ThreadCommunicator::run(ranks, |communicator| {
                     let rows = rows_of(&adjacency, &features, communicator.rank(), ranks);
-                    mean_entry_square(communicator, &WaitPolicy::new(), &rows.features, norm, 50).unwrap()
+                    let policy = WaitPolicy::new();
+                    let plain = "0".parse().unwrap();
+                    let features = DistributedFeatures::<f32>::new(communicator, &policy, rows, &plain, norm);
+                    features.unwrap().mean_entry_square().unwrap()
                 })
             });
             let all: Vec<u64> = found.iter().flatten().map(|x| x.to_bits()).collect();
@@ -470,6 +471,55 @@ mod tests {
             let expected = sums[[0, 0]] / sums[[0, 1]];
             assert!((found[0][0] / expected - 1.0).abs() < 1e-12, "{norm:?}: {} {expected}", found[0][0]);
         }
+    }
+
+    /// Σ_m ψ_im² H_mj² by brute force: of a graph whose only feature is 1 at node m, ψ gives column m of itself.
+    #[test]
+    fn random_signs_give_the_variance_of_noise_on_raw_features() {
+        const SEEDS: u64 = 3000;
+        let (nodes, d, norm) = (12, 3, FeatureNorm::None);
+        let operators: Operators = "0,2,ppr:0.2:4".parse().unwrap();
+        let (adjacency, features) = problem(nodes, d, 5, true, true);
+        let Features::Sparse(h) = &features else { unreachable!("asked for") };
+        let all = [(0..nodes).collect::<Vec<_>>()];
+        ThreadCommunicator::run(1, |communicator| {
+            let policy = WaitPolicy::new();
+            let open = |features: &Features| {
+                let rows = rows_of(&adjacency, features, 0, 1);
+                DistributedFeatures::<f32>::new(communicator, &policy, rows, &operators, norm).unwrap()
+            };
+            let augment = |features: &DistributedFeatures<'_, f32>| {
+                let mut x = Array2::zeros((nodes, features.width()));
+                let d = features.feature_count();
+                let take = |block: FeatureBlock<'_, f32>| {
+                    put(&mut x, &block, d);
+                    Ok::<(), ExchangeError>(())
+                };
+                features.for_each_block(&all, 100, &Workers::one(), take).unwrap();
+                x
+            };
+            let psi = augment(&open(&Features::Dense(Array2::eye(nodes))));
+            let mut signed = open(&features);
+            let mut found = Array2::<f64>::zeros((nodes, signed.width()));
+            for seed in 0..SEEDS {
+                signed.flip_signs(seed);
+                found.zip_mut_with(&augment(&signed), |sum, &x| *sum += f64::from(x * x) / SEEDS as f64);
+                signed.flip_signs(seed);
+            }
+            let mut is_averaged = false;
+            for ((i, column), &found) in found.indexed_iter() {
+                let (k, j) = (column / d, column % d);
+                let terms = (0..nodes).map(|m| {
+                    let noise = psi[[i, k * nodes + m]] * h.get(m, j).copied().unwrap_or(0.0);
+                    f64::from(noise).powi(2)
+                });
+                let expected: f64 = terms.sum();
+                let exact = if k == 0 { 1e-5 } else { 0.15 };
+                assert!((found - expected).abs() <= exact * expected, "{i} {column}: {found} {expected}");
+                is_averaged |= k > 0 && expected > 0.0;
+            }
+            assert!(is_averaged);
+        });
     }
 
     fn put(x: &mut Array2<f32>, block: &FeatureBlock<'_, f32>, d: usize) {

@@ -136,6 +136,7 @@ impl RawSettings {
             feature_norm: self.feature_norm.unwrap_or(FeatureNorm::None),
             layers,
             neurons: whole("neurons", self.neurons.unwrap_or(100), 1, MOST_NEURONS)?,
+            proximal: number("proximal", self.proximal.unwrap_or(default_proximal(&stages)), 0.0, 1e6)?,
             stages,
             precision,
             seed: self.seed.unwrap_or(0),
@@ -154,7 +155,6 @@ impl RawSettings {
             nu_restart: number("nu-restart", nu_restart, 1e-12, 1e12)?,
             mu: number("mu", self.mu.unwrap_or(0.05), 0.0, 1e12)?,
             mu_hidden: number("mu-hidden", self.mu_hidden.unwrap_or(0.0), 0.0, 1e12)?,
-            proximal: number("proximal", self.proximal.unwrap_or(0.1), 0.0, 1e6)?,
             dropout: number("dropout", self.dropout.unwrap_or(method.dropout(layers)), 0.0, 0.99)?,
             learning_rate: match self.learning_rate {
                 None => method.learning_rate(),
@@ -285,4 +285,10 @@ fn number(flag: &'static str, found: f64, low: f64, high: f64) -> Result<f64, Se
     let plain = |x: f64| if x == 0.0 || (1e-3..1e6).contains(&x) { x.to_string() } else { format!("{x:e}") };
     let expected = format!("a number from {} to {} is needed", plain(low), plain(high));
     Err(SettingsError::Range { flag, found: plain(found), expected })
+}
+
+/// Layers between the first and the last that have learnt nothing yet want to be held to the identity they start at; those
+/// inserted into a network that has been trained have little to learn.
+fn default_proximal(stages: &[usize]) -> f64 {
+    if stages.first().is_some_and(|&layers| layers > 2) { 20.0 } else { 0.1 }
 }

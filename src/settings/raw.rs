@@ -83,10 +83,11 @@ pub struct RawSettings {
     /// Weight decay μ of the layers between [default: 0]
     #[arg(long, value_name = "MU", help_heading = "Algorithm")]
     pub mu_hidden: Option<f64>,
-    /// Proximal term of the exact W of layers without decay, as a share of the mean eigenvalue of ν p pᵀ [default: 0.1]
+    /// Proximal term of the exact W of layers without decay, as a share of the mean eigenvalue of ν p pᵀ
+    /// [default: 0.1, or 20 where the first of --stages has more than 2 layers]
     #[arg(long, value_name = "SHARE", help_heading = "Algorithm")]
     pub proximal: Option<f64>,
-    /// Dropout rate: on the inputs of layer 1, in closed form; with an optimizer other than admm on the inputs of all
+    /// Dropout rate: on the raw features, in closed form; with an optimizer other than admm on the inputs of all
     /// layers, at random [default: 0.3; with an optimizer other than admm 0.5 up to 3 layers, else 0]
     #[arg(long, value_name = "RATE", help_heading = "Algorithm")]
     pub dropout: Option<f64>,

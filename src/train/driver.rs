@@ -9,6 +9,7 @@ use super::admission::{admit, backprop_peaks};
 use super::backprop_run::train_by_backprop;
 use super::error::{SetUpError, TrainError};
 use super::evaluate::EvaluatedNodes;
+use super::feature_noise;
 use super::feature_source::FeatureSource;
 use super::handshake::{same_command, same_data};
 use super::input::{self, EvaluatedInput, InputNodes};
@@ -358,7 +359,7 @@ impl<'a, T: Real> Run<'a, T> {
         let Self { settings, communicator, policy, .. } = *self;
         let (rank, ranks) = (communicator.rank(), communicator.size());
         let reading = policy.clock().enter(Phase::Read);
-        let features = FeatureSource::<T>::open(settings, self.problem, communicator, policy)?;
+        let mut features = FeatureSource::<T>::open(settings, self.problem, communicator, policy)?;
         drop(reading);
         let _augment = policy.clock().enter(Phase::Augment);
         let from = InputNodes {
@@ -372,11 +373,14 @@ impl<'a, T: Real> Run<'a, T> {
         let group = ShardGroup::new(communicator, policy, if rank < shards { 0 } else { rank }, nodes);
         let w0 =
             (rank < shards).then(|| random_first_weights(settings.seed, settings.neurons, features.width()));
-        let occurrence = match settings.dropout > 0.0 {
-            true => Some(features.mean_entry_square(settings, communicator, policy)?),
+        let places = [rank, ranks];
+        let factors = match settings.dropout > 0.0 {
+            true => features.with_random_signs(settings, communicator, policy, |signed| {
+                feature_noise::factors(signed, &from, &group, places, &self.workers)
+            })?,
             false => None,
         };
-        let built = input::build(&features, &from, &group, [rank, ranks], w0, occurrence, &self.workers)?;
+        let built = input::build(&features, &from, &group, places, w0, factors, &self.workers)?;
         if let Some(bytes) = peak_bytes() {
             log::info!("rank {rank}: at most {} MiB of memory so far, with its features", bytes >> 20);
         }

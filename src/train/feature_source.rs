@@ -6,11 +6,10 @@ use ndarray::{Array2, s};
 use super::error::{SetUpError, TrainError};
 use super::problem::Problem;
 use crate::dataset::augmented::content_text;
-use crate::dataset::{AugmentedHeader, DatasetFile, Features};
+use crate::dataset::{AugmentedHeader, DatasetFile};
 use crate::graph::{FeatureBlock, column_block};
 use crate::linalg::{Real, Workers};
-use crate::parallel::features::{DistributedFeatures, OwnRows, mean_entry_square};
-use crate::parallel::row_shares::RowShares;
+use crate::parallel::features::{DistributedFeatures, OwnRows};
 use crate::parallel::{Communicator, WaitPolicy, agree, broadcast};
 use crate::quantize::Element;
 use crate::settings::Settings;
@@ -45,7 +44,7 @@ impl<'a, T: Real> FeatureSource<'a, T> {
         communicator: &'a dyn Communicator,
         policy: &'a WaitPolicy,
     ) -> Result<Self, TrainError> {
-        let (rank, ranks) = (communicator.rank(), communicator.size());
+        let rank = communicator.rank();
         let opened = open(settings, problem, T::NAME, rank);
         let (file, stored) = agree(communicator, policy, "features", opened, SetUpError::describe)?;
         if let Some((header, is_current)) = stored {
@@ -57,11 +56,7 @@ impl<'a, T: Real> FeatureSource<'a, T> {
                 return Ok(FeatureSource::Stored(Box::new(stored)));
             }
         }
-        let rows = OwnRows::read(&file, rank, ranks).map_err(SetUpError::from);
-        let rows = agree(communicator, policy, "rows of features", rows, SetUpError::describe)?;
-        let (operators, norm) = (&settings.operators, settings.feature_norm);
-        let computed = DistributedFeatures::new(communicator, policy, rows, operators, norm)?;
-        Ok(FeatureSource::Computed(Box::new(computed)))
+        Ok(FeatureSource::Computed(Box::new(compute(&file, settings, communicator, policy)?)))
     }
 
     /// n_0 = K d.
@@ -80,26 +75,30 @@ impl<'a, T: Real> FeatureSource<'a, T> {
         }
     }
 
-    /// Mean square of those entries of H, scaled by the run's `--feature-norm`, that are not 0. All ranks call it together.
+    /// Hands `pass` these features with random signs on the entries of H ([`crate::graph::signs`]), which are computed in any
+    /// Hands `pass` these features with random signs on the entries of H ([`crate::graph::signs`]). They are computed
+    /// in any case: a file stores none of those. All ranks call it together.
     ///
     /// # Errors
-    /// The exchange or reading failed.
-    pub fn mean_entry_square(
-        &self,
-        settings: &Settings,
-        communicator: &dyn Communicator,
-        policy: &WaitPolicy,
-    ) -> Result<f64, TrainError> {
-        let of = |features: &Features, nodes| {
-            Ok(mean_entry_square(communicator, policy, features, settings.feature_norm, nodes)?)
-        };
+    /// Those of [`FeatureSource::open`], or what `pass` says.
+    pub fn with_random_signs<R>(
+        &mut self,
+        settings: &'a Settings,
+        communicator: &'a dyn Communicator,
+        policy: &'a WaitPolicy,
+        pass: impl FnOnce(&DistributedFeatures<'a, T>) -> Result<R, TrainError>,
+    ) -> Result<R, TrainError> {
         match self {
-            FeatureSource::Computed(computed) => of(computed.raw(), computed.shares().nodes()),
+            FeatureSource::Computed(features) => {
+                features.flip_signs(settings.seed);
+                let result = pass(features);
+                features.flip_signs(settings.seed);
+                result
+            }
             FeatureSource::Stored(stored) => {
-                let nodes = stored.file.header().nodes;
-                let own = RowShares::new(nodes, communicator.size()).run(communicator.rank());
-                let rows = stored.file.feature_rows(own).map_err(SetUpError::from);
-                of(&agree(communicator, policy, "raw features", rows, SetUpError::describe)?, nodes)
+                let mut features = compute(&stored.file, settings, communicator, policy)?;
+                features.flip_signs(settings.seed);
+                pass(&features)
             }
         }
     }
@@ -125,6 +124,18 @@ impl<'a, T: Real> FeatureSource<'a, T> {
             }
         }
     }
+}
+
+/// Features to be computed from this rank's rows of edges and raw features. All ranks call it together.
+fn compute<'a, T: Real>(
+    file: &DatasetFile,
+    settings: &'a Settings,
+    communicator: &'a dyn Communicator,
+    policy: &'a WaitPolicy,
+) -> Result<DistributedFeatures<'a, T>, TrainError> {
+    let rows = OwnRows::read(file, communicator.rank(), communicator.size()).map_err(SetUpError::from);
+    let rows = agree(communicator, policy, "rows of features", rows, SetUpError::describe)?;
+    Ok(DistributedFeatures::new(communicator, policy, rows, &settings.operators, settings.feature_norm)?)
 }
 
 /// The file, and what it has stored for these settings, if anything; on rank 0 with whether that is of these edges and

@@ -14,15 +14,6 @@ use crate::linalg::{MatrixSum, NodeBlocks, NodeShards, Real, Workers, product::p
 use crate::parallel::plan::blocks_of;
 use crate::parallel::shard_group::ShardGroup;
 
-/// With dropout, how many occurrences more than it has every feature is taken to have; an occurrence adds the
-/// mean square of the raw features that are not 0 to ‖x_j‖². A feature that is all but absent from the
-/// training nodes would otherwise be scaled up without bound, while one that many of them have hardly
-/// notices.
-pub const PSEUDO_OCCURRENCES: f64 = 5.0;
-/// But what is added is at most this many times the mean ‖x_j‖²: operators that average over many nodes leave
-/// entries far smaller than those of raw features.
-pub const LARGEST_FLOOR: f64 = 3.0;
-
 /// Layer 1's weights with their input, and the features of the evaluated nodes in the form that suits them.
 #[derive(Debug)]
 pub struct Input<T> {
@@ -136,6 +127,21 @@ impl InputNodes<'_> {
         Places::of(trained, self.evaluated.range_of(evaluated))
     }
 
+    /// The training nodes of each rank's shard, in order; none of a rank without one.
+    pub fn trained(&self, ranks: usize) -> Vec<Vec<usize>> {
+        self.wanted(ranks, |rank| match rank < self.shards {
+            true => Places::of(self.blocks.range_of(self.own(rank)[0].clone()), 0..0),
+            false => Places::of(0..0, 0..0),
+        })
+    }
+
+    /// The rows that the blocks of training nodes of a shard have among them.
+    pub fn blocks_of(&self, shard: usize) -> Vec<Range<usize>> {
+        let [own, _] = self.own(shard);
+        let first = self.blocks.range_of(own.clone()).start;
+        own.map(|block| self.blocks.range(block)).map(|run| run.start - first..run.end - first).collect()
+    }
+
     /// The nodes that each rank wants.
     fn wanted(&self, ranks: usize, places: impl Fn(usize) -> Places) -> Vec<Vec<usize>> {
         let nodes = |run: Range<usize>| self.nodes[run].iter().copied();
@@ -143,15 +149,12 @@ impl InputNodes<'_> {
     }
 }
 
-/// Builds layer 1's input in one pass over blocks of feature columns (with dropout in two), on the ranks that
-/// hold layer 1; the others get none. All ranks call it together.
+/// Builds layer 1's input in one pass over blocks of feature columns, on the ranks that hold layer 1; the others get
+/// none. All ranks call it together.
 ///
-/// `w0` is the start of W_1 (n_1 × n_0) for unscaled unit-variance inputs, given where layer 1 is held; it is
-/// multiplied by the inverse of the root mean square norm of a node's features. With dropout `occurrence` is
-/// the mean square of raw features that are not 0, and feature j is divided by sqrt(‖x_j‖² + floor), with the
-/// floor of [`dropout_floor`]: dropout in closed form adds ν κ/2 Σ_j ‖x_j‖² ‖W_:j‖², which this scaling turns
-/// into plain ridge, so that one inverse serves all layers' rows. A feature that no training node has becomes
-/// 0.
+/// `w0` is the start of W_1 (n_1 × n_0) for unscaled unit-variance inputs, given where layer 1 is held; it is multiplied
+/// by the inverse of the root mean square norm of a node's features. With dropout the columns of X are multiplied by
+/// `factors` ([`super::feature_noise`]).
 ///
 /// # Errors
 /// The exchange between ranks failed, or the file can no longer be read.
@@ -161,25 +164,21 @@ pub(super) fn build<T: Real>(
     group: &ShardGroup<'_>,
     [rank, ranks]: [usize; 2],
     w0: Option<Array2<T>>,
-    occurrence: Option<f64>,
+    factors: Option<Vec<f64>>,
     workers: &Workers,
 ) -> Result<Option<Input<T>>, TrainError> {
     let dual = is_dual(from.blocks.nodes(), features.width());
     let wanted = from.wanted(ranks, |rank| from.places(rank, dual));
     let mut building = w0.map(|w0| Building::new(from, group, rank, w0, dual));
-    let floor = match occurrence {
-        None => None,
-        Some(square) => Some(dropout_floor(features, &wanted, building.as_ref(), square, workers)?),
-    };
     let d = features.feature_count();
     features.for_each_block(&wanted, workers, |block| {
         let Some(building) = &mut building else { return Ok(()) };
         for (k, part) in block.parts.iter().enumerate() {
             let columns = k * d + block.columns.start..k * d + block.columns.end;
-            match floor {
+            match factors.as_ref().and_then(|factors| factors.get(columns.clone())) {
                 None => building.take(columns, part, workers),
-                Some(floor) => {
-                    let scaled = building.scaled(columns.clone(), part, floor)?;
+                Some(factors) => {
+                    let scaled = building.scaled(columns.clone(), part, factors);
                     building.take(columns, &scaled, workers);
                 }
             }
@@ -187,32 +186,6 @@ pub(super) fn build<T: Real>(
         Ok(())
     })?;
     building.map(Building::finish).transpose()
-}
-
-/// What dropout adds to every ‖x_j‖²: [`PSEUDO_OCCURRENCES`] times `occurrence`, but at most
-/// [`LARGEST_FLOOR`] times their mean over the features that some training node has. It takes a pass of its
-/// own over the features, which all ranks make together; without `building` this rank only takes part, and
-/// what it gets means nothing.
-fn dropout_floor<T: Real>(
-    features: &FeatureSource<'_, T>,
-    wanted: &[Vec<usize>],
-    building: Option<&Building<'_, '_, T>>,
-    occurrence: f64,
-    workers: &Workers,
-) -> Result<f64, TrainError> {
-    let (mut sum, mut count) = (0.0, 0usize);
-    features.for_each_block(wanted, workers, |block| {
-        let Some(building) = building else { return Ok(()) };
-        for part in block.parts {
-            for square in building.column_squares(part)? {
-                sum += square;
-                count += usize::from(square > 0.0);
-            }
-        }
-        Ok(())
-    })?;
-    let mean = sum / count.max(1) as f64;
-    Ok((PSEUDO_OCCURRENCES * occurrence).min(LARGEST_FLOOR * mean))
 }
 
 /// Whether layer 1 lives in N dimensions.
@@ -233,6 +206,30 @@ struct Building<'a, 'b, T> {
     w0: Array2<T>,
     column_scale: Vec<T>,
     parts: Parts<T>,
+}
+
+/// Σ over the training nodes of all shards of what `add` sums up over one of this shard's `blocks`: a vector of `length`.
+///
+/// # Errors
+/// The exchange with the other shards failed.
+pub(super) fn sum_over_blocks(
+    group: &ShardGroup<'_>,
+    blocks: usize,
+    length: usize,
+    mut add: impl FnMut(usize, &mut [f64]),
+) -> Result<Vec<f64>, TrainError> {
+    let mut sum = MatrixSum::<f64>::new((1, length));
+    for block in 0..blocks {
+        sum.push(|out| {
+            out.fill(0.0);
+            add(block, flat_mut(out));
+        });
+    }
+    let mut total = Array2::zeros((1, length));
+    sum.finish(&mut total);
+    NodeShards::<f64>::sum(group, flat_mut(&mut total));
+    group.outcome()?;
+    Ok(total.into_iter().collect())
 }
 
 /// What is kept of X.
@@ -271,50 +268,15 @@ impl<'a, 'b, T: Real> Building<'a, 'b, T> {
         Self { group, places, nodes, trained, evaluated, w0, column_scale, parts }
     }
 
-    /// Σ over the training nodes of all shards of what `add` sums up over one block.
-    fn over_training_nodes(
-        &self,
-        length: usize,
-        mut add: impl FnMut(usize, &mut [f64]),
-    ) -> Result<Vec<f64>, TrainError> {
-        let mut sum = MatrixSum::<f64>::new((1, length));
-        for block in 0..self.trained.len() {
-            sum.push(|out| {
-                out.fill(0.0);
-                add(block, flat_mut(out));
-            });
-        }
-        let mut total = Array2::zeros((1, length));
-        sum.finish(&mut total);
-        NodeShards::<f64>::sum(self.group, flat_mut(&mut total));
-        self.group.outcome()?;
-        Ok(total.into_iter().collect())
-    }
-
-    /// ‖x_j‖² over the training nodes, of each column of `part`.
-    fn column_squares(&self, part: &Array2<T>) -> Result<Vec<f64>, TrainError> {
-        self.over_training_nodes(part.ncols(), |block, squares| {
-            for row in part.slice(s![self.places.rows(&self.trained[block]), ..]).rows() {
-                squares.iter_mut().zip(row).for_each(|(sum, x)| *sum += x.f64() * x.f64());
-            }
-        })
-    }
-
-    /// `part` with its columns scaled for dropout.
-    fn scaled(
-        &mut self,
-        columns: Range<usize>,
-        part: &Array2<T>,
-        floor: f64,
-    ) -> Result<Array2<T>, TrainError> {
-        let squares = self.column_squares(part)?;
+    /// `part` with its columns multiplied by `factors`.
+    fn scaled(&mut self, columns: Range<usize>, part: &Array2<T>, factors: &[f64]) -> Array2<T> {
         let mut part = part.clone();
         let scales = self.column_scale[columns].iter_mut();
-        for ((scale, square), mut column) in scales.zip(squares).zip(part.columns_mut()) {
-            *scale = T::of(if square > 0.0 { 1.0 / (square + floor).sqrt() } else { 0.0 });
+        for ((scale, &factor), mut column) in scales.zip(factors).zip(part.columns_mut()) {
+            *scale = T::of(factor);
             column.mapv_inplace(|x| x * *scale);
         }
-        Ok(part)
+        part
     }
 
     /// Columns of X of all wanted places.
@@ -354,7 +316,7 @@ impl<'a, 'b, T: Real> Building<'a, 'b, T> {
         // Activations of layer 1 start with unit variance whatever the scale of the features.
         let square = |x: ArrayView2<'_, T>| x.iter().map(|x| x.f64() * x.f64()).sum::<f64>();
         let first = self.trained.first().map_or(0, |run| run.start);
-        let norm2 = self.over_training_nodes(1, |block, sum| {
+        let norm2 = sum_over_blocks(self.group, self.trained.len(), 1, |block, sum| {
             sum[0] = match &self.parts {
                 Parts::Plain(x, _) => square(x[block].view()),
                 Parts::Dual([x, ..], _) => {

@@ -12,6 +12,7 @@ mod ended;
 mod error;
 pub mod evaluate;
 pub mod f1;
+mod feature_noise;
 mod feature_source;
 pub mod forecast;
 mod handshake;

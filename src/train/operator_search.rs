@@ -16,12 +16,13 @@ use crate::parallel::redistribute::{Holding, redistribute};
 use crate::parallel::{Communicator, WaitPolicy, agree};
 use crate::settings::{Method, RawSettings, Settings};
 
-/// What is tried, in this order: hops as they are, which graphs of large and dense features want, and averages over
-/// growing neighbourhoods of row-normalised features, which citation graphs want.
-pub const CANDIDATES: [(&str, FeatureNorm); 5] = [
+/// What is tried, in this order: hops, of which graphs of large and dense features want the near and citation graphs the
+/// far ones; heat; and averages over growing neighbourhoods, which citation graphs want.
+pub const CANDIDATES: [(&str, FeatureNorm); 6] = [
     ("0,1,2,3", FeatureNorm::None),
-    ("2", FeatureNorm::None),
     ("1,2", FeatureNorm::None),
+    ("1,2,3,4", FeatureNorm::None),
+    ("heat:2:10", FeatureNorm::None),
     ("ppr:0.1:10", FeatureNorm::Row),
     ("ppr:0.1:10", FeatureNorm::None),
 ];
