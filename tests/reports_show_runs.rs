@@ -152,6 +152,21 @@ fn a_page_shows_runs_side_by_side() {
     assert_eq!(refused.status.and_then(|status| status.code()), Some(2), "{}", refused.stderr);
     assert!(refused.stderr.contains("--overwrite"), "{}", refused.stderr);
     program::succeed(report(&folders, &output).arg("--overwrite"));
+
+    // What no report has written stays, where a plot would go too.
+    let model = scratch.path().join("plain/model.h5");
+    for (occupied, page) in
+        [(model.clone(), model), (scratch.path().join("my-objective.svg"), scratch.path().join("my.html"))]
+    {
+        if !occupied.exists() {
+            std::fs::write(&occupied, "<svg xmlns=\"http://www.w3.org/2000/svg\"/>").unwrap();
+        }
+        let before = std::fs::read(&occupied).unwrap();
+        let refused = program::run(report(&folders, &page).arg("--overwrite"));
+        assert_eq!(refused.status.and_then(|status| status.code()), Some(2), "{}", refused.stderr);
+        assert!(refused.stderr.contains("no page or plot"), "{}", refused.stderr);
+        assert_eq!(std::fs::read(&occupied).unwrap(), before);
+    }
 }
 
 #[test]

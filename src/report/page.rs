@@ -11,7 +11,9 @@ use super::theme::{dark_style, escape, hex};
 
 const STYLE: &str = include_str!("page.css");
 /// A page of ours asks for nothing; should anything of a stranger's get into it after all, it may do nothing either.
-const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'";
+/// Every page begins like this.
+pub(super) const START: &str = "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+    <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n";
 
 /// The page for these runs.
 pub(super) fn page(runs: &[RunFolder], figures: &[Figure]) -> String {
@@ -20,9 +22,7 @@ pub(super) fn page(runs: &[RunFolder], figures: &[Figure]) -> String {
     // Writing to a string cannot fail.
     let _ = write!(
         page,
-        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta http-equiv=\"Content-Security-Policy\" content=\"{POLICY}\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+        "{START}<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <title>{title}</title>\n<style>\n{STYLE}{}\n</style>\n</head>\n<body>\n<h1>{title}</h1>\n\
          <p class=\"soft\">{}; made by pdadmm-g {}</p>\n",
         dark_style(),

@@ -135,7 +135,7 @@ impl ScalingError {
     pub fn exit_code(&self) -> u8 {
         match self {
             ScalingError::Run { exit_code, .. } => *exit_code,
-            ScalingError::Data(_) => 3,
+            ScalingError::Data(error) => error.exit_code(),
             ScalingError::Start { .. } | ScalingError::File { .. } => 1,
             _ => 2,
         }
