@@ -240,6 +240,7 @@ fn what_is_no_run_is_refused() {
     };
     refused(&[&write("json", "summary.json", "{\"iterations\": \"many\"}")], 3, "summary.json");
     refused(&[&write("deep", "summary.json", &"[".repeat(100_000))], 3, "summary.json");
+    refused(&[&write("study", "scaling.csv", "mode,layers\nstrong,2\n")], 3, "scaling.csv");
     refused(&[&write("csv", "history.csv", "a,b\n1,2\n")], 3, "the column iteration");
     let toml = write("toml", "history.csv", "iteration,objective\n1,2\n");
     write("toml", "config.toml", "not = = toml");

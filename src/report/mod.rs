@@ -9,6 +9,7 @@ pub mod line_plot;
 mod page;
 mod run_folder;
 pub mod scatter;
+mod study;
 mod theme;
 mod trace;
 
@@ -34,7 +35,9 @@ pub enum PlotError {
 #[derive(Debug, Error)]
 pub enum ReportError {
     /// A folder without results.
-    #[error("{0} holds no run: expected history.csv or summary.json; give the --output folders of train")]
+    #[error(
+        "{0} holds no run: expected history.csv or summary.json; give the --output folders of train or of scaling"
+    )]
     NoRun(PathBuf),
     /// More runs than can be told apart.
     #[error(
@@ -107,15 +110,15 @@ pub struct Report {
 }
 
 impl Report {
-    /// Of the runs in these folders; a folder of `train --runs` stands for its runs.
+    /// Of the runs in these folders; a folder of `train --runs` stands for its runs, one of `scaling` for its study.
     ///
     /// # Errors
     /// A folder without a run, too many runs, or files that cannot be read.
     pub fn of(folders: &[PathBuf]) -> Result<Self, ReportError> {
-        let runs = run_folder::read_all(folders)?;
-        let figures = figures::all(&runs)?;
+        let (runs, studies) = run_folder::read_all(folders)?;
+        let figures = figures::all(&runs, &studies)?;
         let plots = figures.iter().map(|figure| (figure.word, figure.alone.clone())).collect();
-        Ok(Self { page: page::page(&runs, &figures), plots })
+        Ok(Self { page: page::page(&runs, &studies, &figures), plots })
     }
 
     /// Writes the page to `output` and each plot beside it, as `STEM-WORD.svg`; returns the files.
