@@ -152,6 +152,21 @@ fn a_page_shows_runs_side_by_side() {
     assert_eq!(refused.status.and_then(|status| status.code()), Some(2), "{}", refused.stderr);
     assert!(refused.stderr.contains("--overwrite"), "{}", refused.stderr);
     program::succeed(report(&folders, &output).arg("--overwrite"));
+
+    // What no report has written stays, where a plot would go too.
+    let model = scratch.path().join("plain/model.h5");
+    for (occupied, page) in
+        [(model.clone(), model), (scratch.path().join("my-objective.svg"), scratch.path().join("my.html"))]
+    {
+        if !occupied.exists() {
+            std::fs::write(&occupied, "<svg xmlns=\"http://www.w3.org/2000/svg\"/>").unwrap();
+        }
+        let before = std::fs::read(&occupied).unwrap();
+        let refused = program::run(report(&folders, &page).arg("--overwrite"));
+        assert_eq!(refused.status.and_then(|status| status.code()), Some(2), "{}", refused.stderr);
+        assert!(refused.stderr.contains("no page or plot"), "{}", refused.stderr);
+        assert_eq!(std::fs::read(&occupied).unwrap(), before);
+    }
 }
 
 #[test]
@@ -225,6 +240,7 @@ fn what_is_no_run_is_refused() {
     };
     refused(&[&write("json", "summary.json", "{\"iterations\": \"many\"}")], 3, "summary.json");
     refused(&[&write("deep", "summary.json", &"[".repeat(100_000))], 3, "summary.json");
+    refused(&[&write("study", "scaling.csv", "mode,layers\nstrong,2\n")], 3, "scaling.csv");
     refused(&[&write("csv", "history.csv", "a,b\n1,2\n")], 3, "the column iteration");
     let toml = write("toml", "history.csv", "iteration,objective\n1,2\n");
     write("toml", "config.toml", "not = = toml");

@@ -95,6 +95,16 @@ fn every_case_is_measured_once() {
     let elements = 3.0 * 2.0 * 200.0 * 24.0;
     assert!(strong >= 4.0 * elements && strong < 4.2 * elements, "{strong}");
 
+    // The report draws it, and says what is derived.
+    let page = scratch.path().join("scaling.html");
+    program::succeed(program::alone().arg("report").arg(&output).arg("--output").arg(&page));
+    for word in ["scaling-speed-up", "scaling-efficiency", "scaling-layers"] {
+        assert!(scratch.path().join(format!("scaling-{word}.svg")).exists(), "{word}");
+    }
+    let page = std::fs::read_to_string(&page).unwrap();
+    assert_eq!(page.matches("<tr><td>").count(), points.len(), "a row a case");
+    assert_eq!(page.contains("Derived where ranks outnumbered"), derived);
+
     // What has finished stays; what is missing is done.
     let kept = output.join("strong-4-layers-2-ranks/repeat-1/model.h5");
     let made = std::fs::metadata(&kept).unwrap().modified().unwrap();

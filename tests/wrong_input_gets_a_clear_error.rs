@@ -438,6 +438,44 @@ fn other_commands_refuse_as_well() {
     }
 }
 
+/// One meaning, one code: every command ends with 1 where the system does not let it write, and with 2 where another name
+/// would do.
+#[test]
+fn outputs_end_every_command_alike() {
+    let (place, launcher) = (Place::new(), program::launcher());
+    let ranks = launcher.as_ref();
+    program::train(None, 1, &place.path("good.h5"), &place.path("run"), SHORT);
+    let train = format!("train --data good.h5 {SHORT} --output");
+    // Nobody can make anything in /proc, not even root.
+    for (command, output) in [
+        ("dataset generate --nodes 60 --features 5 --classes 3 --output", "/proc/new.h5"),
+        ("dataset augment --data good.h5 --output", "/proc/new.h5"),
+        ("predict --model run/model.h5 --data good.h5 --output", "/proc/new.h5"),
+        ("report run --output", "/proc/new.html"),
+        ("man --output", "/proc/pdadmm-g"),
+        (&train, "/proc/pdadmm-g"),
+        ("traffic --data good.h5 --layers 2 --iterations 2 --ways none --output", "/proc/pdadmm-g"),
+        ("scaling --data good.h5 --layers 2 --iterations 3 --launcher {ranks} --output", "/proc/pdadmm-g"),
+    ] {
+        let words = command.split_whitespace().chain([output]);
+        place.refused(program::alone().args(words), 1, &["/proc"]);
+    }
+    for command in [
+        "dataset generate --nodes 60 --features 5 --classes 3",
+        "dataset augment --data good.h5",
+        "predict --model run/model.h5 --data good.h5",
+    ] {
+        for (output, word) in [("no/such/folder.h5", "no such folder"), ("run", "found a folder")] {
+            let words = command.split_whitespace().chain(["--output", output]);
+            place.refused(program::alone().args(words), USAGE, &[output, word]);
+        }
+    }
+    if let Some(ranks) = ranks {
+        let augment = "dataset augment --data good.h5 --output /proc/new.h5".split(' ');
+        place.refused(program::on_ranks(Some(ranks), 2).args(augment), 1, &["rank 0: /proc"]);
+    }
+}
+
 #[test]
 fn models_that_cannot_be_used() {
     let (place, launcher) = (Place::new(), program::launcher());

@@ -16,7 +16,9 @@ use crate::parallel::features::{DistributedFeatures, OwnRows};
 use crate::parallel::memory::peaks_of_ranks;
 use crate::parallel::row_messages::Label;
 use crate::parallel::{Communicator, WaitPolicy, agree};
-use crate::storage::{StorageError, checksum, io_error, refuse_existing, write_text, write_whole_or};
+use crate::storage::{
+    StorageError, checksum, io_error, refuse_existing, unwritten, write_text, write_whole_or,
+};
 
 pub use error::AugmentError;
 
@@ -167,8 +169,8 @@ impl Job<'_> {
         let settings = self.settings;
         let from = &settings.data;
         let mut source = std::fs::File::open(from).map_err(io_error(from, "open the file"))?;
-        let mut copy = std::fs::File::create(path).map_err(io_error(path, "write the file"))?;
-        std::io::copy(&mut source, &mut copy).map_err(io_error(&settings.output, "write the file"))?;
+        let mut copy = std::fs::File::create(path).map_err(unwritten(path, "write the file"))?;
+        std::io::copy(&mut source, &mut copy).map_err(unwritten(&settings.output, "write the file"))?;
         drop(copy);
         if let Some(inspected) = &settings.inspected {
             let found = checksum(path)?;
@@ -184,7 +186,7 @@ impl Job<'_> {
 
     /// An error of the library, with the name of the output.
     fn failed(&self, source: hdf5::Error) -> StorageError {
-        StorageError::Hdf5 { path: self.settings.output.clone(), place: "while writing".into(), source }
+        unwritten(&self.settings.output, "write the file")(source)
     }
 
     fn make_group(

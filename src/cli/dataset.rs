@@ -153,7 +153,7 @@ pub struct CheckArguments {
 /// # Errors
 /// The exit code and the message.
 pub fn run(command: &DatasetCommand) -> Result<(), (u8, String)> {
-    let explain = |error: DatasetError| (if error.is_usage() { 2 } else { 3 }, error_chain(&error));
+    let explain = |error: DatasetError| error.describe();
     match command {
         DatasetCommand::Import(arguments) => run_import(arguments).map_err(explain),
         DatasetCommand::Generate(arguments) => run_generate(arguments).map_err(explain),

@@ -4,8 +4,8 @@ use crate::storage::StorageError;
 
 /// Why a data set could not be read, checked, imported, generated or written.
 ///
-/// [`DatasetError::is_usage`] tells wrong commands and settings (exit code 2) from wrong data
-/// (exit code 3).
+/// [`DatasetError::exit_code`] tells wrong commands and settings (2) from wrong data (3) and from an output that cannot
+/// be written (1).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DatasetError {
@@ -33,19 +33,21 @@ pub enum DatasetError {
 }
 
 impl DatasetError {
-    /// Exit code (2 the command, 3 the data) and message with its causes, as other ranks learn them.
+    /// Exit code and message with its causes, as other ranks learn them.
     pub fn describe(&self) -> (u8, String) {
-        (if self.is_usage() { 2 } else { 3 }, crate::error_chain(self))
+        (self.exit_code(), crate::error_chain(self))
     }
 
-    /// Whether the command or its settings are to blame (exit code 2) and not the data (exit
-    /// code 3).
+    /// The exit code: 2 the command, 3 the data, 1 an output that cannot be written.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            DatasetError::Storage(error) => error.exit_code(),
+            DatasetError::Setting { .. } | DatasetError::NoSuchSplit { .. } => 2,
+        }
+    }
+
+    /// Whether the command or its settings are to blame (exit code 2) and not the data.
     pub fn is_usage(&self) -> bool {
-        matches!(
-            self,
-            DatasetError::Storage(StorageError::OutputExists { .. })
-                | DatasetError::Setting { .. }
-                | DatasetError::NoSuchSplit { .. }
-        )
+        self.exit_code() == 2
     }
 }

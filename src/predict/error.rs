@@ -28,12 +28,6 @@ pub enum PredictError {
         /// The model or the data set.
         what: &'static str,
     },
-    /// There is no folder to write into.
-    #[error("{path}: there is no such folder for the output; make it, or give another name")]
-    NoFolder {
-        /// The folder.
-        path: PathBuf,
-    },
     /// The operating system gave no threads.
     #[error("the threads could not be started; ask for fewer with --threads")]
     Threads(#[from] rayon::ThreadPoolBuildError),
@@ -45,12 +39,10 @@ impl PredictError {
         match self {
             PredictError::Model(ModelError::Overflow { .. }) => 4,
             PredictError::Model(_) => 3,
-            PredictError::Data(error) if error.is_usage() => 2,
-            PredictError::Data(_) => 3,
-            PredictError::Output(StorageError::OutputExists { .. } | StorageError::Invalid { .. })
-            | PredictError::OutputIsInput { .. }
-            | PredictError::NoFolder { .. } => 2,
-            PredictError::Output(_) | PredictError::Threads(_) => 1,
+            PredictError::Data(error) => error.exit_code(),
+            PredictError::Output(error) => error.exit_code(),
+            PredictError::OutputIsInput { .. } => 2,
+            PredictError::Threads(_) => 1,
         }
     }
 

@@ -180,10 +180,6 @@ fn prepare_as<T: Real>(
 
 fn check_output(settings: &PredictSettings) -> Result<(), PredictError> {
     let output = &settings.output;
-    if let Some(folder) = output.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir())
-    {
-        return Err(PredictError::NoFolder { path: folder.to_path_buf() });
-    }
     for (input, what) in [(&settings.model, "the model"), (&settings.data, "the data set")] {
         if same_file(output, input) {
             return Err(PredictError::OutputIsInput { path: output.clone(), what });

@@ -6,6 +6,7 @@ use super::bar_plot::{Bar, BarPlot, Group};
 use super::line_plot::{Line, LinePlot, Look};
 use super::run_folder::{History, Phase, RunFolder};
 use super::scatter::{Point, ScatterPlot, Series, kind_of_levels};
+use super::study::{self, Study};
 use super::trace::Trace;
 use super::{PlotError, ReportError};
 use crate::settings::Quantize;
@@ -25,6 +26,8 @@ const ASIDE: [&str; 9] = [
 ];
 /// Phases that are drawn, the longest.
 const MOST_PHASES: usize = 20;
+/// Share of a run's time from which on a phase is drawn.
+const LEAST_SHARE: f64 = 0.01;
 /// Runs whose phases are drawn side by side.
 const MOST_RUNS_WITH_PHASES: usize = 8;
 
@@ -44,6 +47,8 @@ pub(super) struct Figure {
     pub alone: String,
     /// Whether it takes the width of the page.
     pub wide: bool,
+    /// Whether its text has room to be larger on a narrow screen.
+    pub roomy: bool,
 }
 
 type Column = fn(&History) -> &Trace;
@@ -72,8 +77,8 @@ impl Drawing {
     }
 }
 
-/// All figures that these runs have something to show in.
-pub(super) fn all(runs: &[RunFolder]) -> Result<Vec<Figure>, ReportError> {
+/// All figures that these runs and studies have something to show in.
+pub(super) fn all(runs: &[RunFolder], studies: &[Study]) -> Result<Vec<Figure>, ReportError> {
     let mut figures = Vec::new();
     let mut add = |section, word, drawing: Option<Drawing>, caption: &str| -> Result<(), ReportError> {
         let Some(drawing) = drawing else { return Ok(()) };
@@ -83,15 +88,20 @@ pub(super) fn all(runs: &[RunFolder]) -> Result<Vec<Figure>, ReportError> {
             (within, alone) => (within?, alone?),
         };
         let (title, caption) = (drawing.title().to_owned(), caption.to_owned());
-        let wide = matches!(drawing, Drawing::Scatter(_));
-        figures.push(Figure { section, word, title, caption, within, alone, wide });
+        let wide = match &drawing {
+            Drawing::Lines(plot) => plot.has_legend,
+            Drawing::Bars(_) => false,
+            Drawing::Scatter(_) => true,
+        };
+        let roomy = matches!(drawing, Drawing::Lines(_));
+        figures.push(Figure { section, word, title, caption, within, alone, wide, roomy });
         Ok(())
     };
     let logarithmic = |title, y_label, column: Column| Some(history(runs, title, y_label, true, column));
     let share = |title, y_label, column: Column| Some(history(runs, title, y_label, false, column));
 
     let section = "Training (the paper's Figure 2)";
-    let caption = "Dotted lines: a stage ends, and the network grows.";
+    let caption = "Dotted lines: a stage ends, and the network grows. Dashes of one colour over another: the same values.";
     let plot = logarithmic("Objective", "objective", |history| &history.objective);
     add(section, "objective", plot, caption)?;
     let plot = logarithmic("Augmented Lagrangian", "augmented Lagrangian", |history| &history.lagrangian);
@@ -128,7 +138,8 @@ pub(super) fn all(runs: &[RunFolder]) -> Result<Vec<Figure>, ReportError> {
         Some(seconds(runs)),
         "Wall time on rank 0, from the first iteration to the last.",
     )?;
-    let caption = "Means over the ranks; whiskers: the rank with the least and the one with the most.";
+    let caption = "Means over the ranks; whiskers: the rank with the least and the one with the most. Phases below a hundredth \
+                   of every run are left out.";
     add(section, "phases", phases(runs), caption)?;
 
     let section = "More ranks (the paper's Figures 3 and 4)";
@@ -138,6 +149,19 @@ pub(super) fn all(runs: &[RunFolder]) -> Result<Vec<Figure>, ReportError> {
     add(section, "speed-up", speed_up(&groups, false), caption)?;
     let caption = "Speed-up over what as many times more ranks could give.";
     add(section, "efficiency", speed_up(&groups, true), caption)?;
+
+    let caption = match studies.iter().any(Study::is_derived) {
+        true => {
+            "Derived where ranks outnumbered processors: of the processor time that each rank was measured to need, with a \
+                 processor each and a network that takes no time. Dotted: a rank more, as much faster."
+        }
+        false => "Of wall seconds an iteration. Dotted: a rank more, as much faster.",
+    };
+    add(section, "scaling-speed-up", study::by_ranks(studies, false).map(Drawing::Lines), caption)?;
+    let caption = "Speed-up over what as many times more ranks could give.";
+    add(section, "scaling-efficiency", study::by_ranks(studies, true).map(Drawing::Lines), caption)?;
+    let caption = "The same network on one rank, in the time of a rank a layer.";
+    add(section, "scaling-layers", study::by_layers(studies).map(Drawing::Lines), caption)?;
 
     let section = "Traffic (the paper's Figure 5)";
     let caption = "Test accuracy at the best validation accuracy; mean and standard deviation of runs that differ in nothing \
@@ -156,6 +180,7 @@ fn history(runs: &[RunFolder], title: &str, y_label: &str, logarithmic: bool, co
         from: None,
         lines: lines.collect(),
         marks: common_stage_ends(runs),
+        has_legend: false,
     })
 }
 
@@ -182,6 +207,7 @@ fn accuracy_by_seconds(runs: &[RunFolder]) -> Drawing {
         from: None,
         lines: lines.collect(),
         marks: Vec::new(),
+        has_legend: false,
     })
 }
 
@@ -209,17 +235,21 @@ fn phases(runs: &[RunFolder]) -> Option<Drawing> {
     let all: Vec<_> =
         all.into_iter().filter(|(_, phases)| !phases.is_empty()).take(MOST_RUNS_WITH_PHASES).collect();
     let mut longest: BTreeMap<&str, f64> = BTreeMap::new();
-    for (name, phase) in all.iter().flat_map(|(_, phases)| phases) {
-        let known = longest.entry(name).or_default();
-        *known = known.max(phase.avg);
+    for (_, phases) in &all {
+        let total: f64 = phases.values().map(|phase| phase.avg).sum();
+        for (name, phase) in phases.iter().filter(|(_, phase)| phase.avg >= LEAST_SHARE * total) {
+            let known = longest.entry(name).or_default();
+            *known = known.max(phase.avg);
+        }
     }
     let mut order: Vec<(&str, f64)> = longest.into_iter().collect();
     order.sort_by(|a, b| b.1.total_cmp(&a.1));
     let groups = order.iter().take(MOST_PHASES).map(|(name, _)| {
-        let bars = all.iter().map(|(i, phases)| {
-            let Phase { min, avg, max } = phases.get(*name).copied().unwrap_or_default();
+        // A run without the phase takes no room.
+        let bars = all.iter().filter_map(|(i, phases)| {
+            let Phase { min, avg, max } = phases.get(*name).copied().filter(|phase| phase.avg > 0.0)?;
             let label = if all.len() > 1 { runs[*i].name.clone() } else { String::new() };
-            Bar { value: avg, spread: Some((min, max)), colour: Look::of(*i).colour, label }
+            Some(Bar { value: avg, spread: Some((min, max)), colour: Look::of(*i).colour, label })
         });
         Group { name: (*name).to_owned(), bars: bars.collect() }
     });
@@ -311,6 +341,7 @@ fn speed_up(groups: &[ByRanks], efficiency: bool) -> Option<Drawing> {
         from: Some(0.0),
         lines,
         marks: Vec::new(),
+        has_legend: groups.len() > 1,
     }))
 }
 

@@ -77,6 +77,8 @@ pub struct LinePlot {
     pub lines: Vec<Line>,
     /// Places on x to mark, such as the ends of stages.
     pub marks: Vec<f64>,
+    /// Whether it has a legend on a page too, because its lines are no runs.
+    pub has_legend: bool,
 }
 
 impl LinePlot {
@@ -92,7 +94,7 @@ impl LinePlot {
         }
         let x = widened(range(points().map(|p| p.0)), 0.0);
         let (shown, y) = (x.clone(), range(points().map(|p| p.1)));
-        let size = if alone { (SIZE.0 + LEGEND, SIZE.1) } else { SIZE };
+        let size = if alone || self.has_legend { (SIZE.0 + LEGEND, SIZE.1) } else { SIZE };
         let mut text = String::new();
         {
             let root = SVGBackend::with_string(&mut text, size).into_drawing_area();
@@ -103,6 +105,8 @@ impl LinePlot {
             builder.margin(10).margin_right(22).x_label_area_size(50).y_label_area_size(76);
             if alone {
                 builder.caption(&self.title, (FONT, 20));
+            }
+            if alone || self.has_legend {
                 self.legend(&legend).map_err(failed)?;
             }
             if self.logarithmic {
@@ -161,9 +165,12 @@ impl LinePlot {
                 BLACK.mix(0.5).into(),
             ))?;
         }
-        for (line, points) in self.lines.iter().zip(lines) {
+        for (i, (line, points)) in self.lines.iter().zip(lines).enumerate() {
             let stroke = line.look.rgb().stroke_width(2);
-            match line.look.dashes() {
+            // Ranks change no result: a line over the same values leaves gaps for those beneath it.
+            let beneath = lines.iter().take(i).filter(|earlier| *earlier == points).count() as u32;
+            let gaps = (beneath > 0 && !points.is_empty()).then_some((10, 10 * beneath));
+            match line.look.dashes().or(gaps) {
                 None => {
                     chart.draw_series(LineSeries::new(points.iter().copied(), stroke))?;
                 }
@@ -217,6 +224,7 @@ fn widened(range: Range<f64>, share: f64) -> Range<f64> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use super::super::theme::hex;
     use super::*;
 
     fn plot(logarithmic: bool, points: Vec<(f64, f64)>) -> LinePlot {
@@ -229,6 +237,7 @@ mod tests {
             from: None,
             lines: vec![line],
             marks: vec![2.0],
+            has_legend: false,
         }
     }
 
@@ -240,6 +249,19 @@ mod tests {
             assert!(alone.contains(text), "{text}");
         }
         assert!(!within.contains("run&gt;") && !within.contains("<style>"));
+    }
+
+    #[test]
+    fn lines_with_the_same_values_all_show() {
+        let mut both = plot(false, vec![(1.0, 1.0), (3.0, 2.0)]);
+        both.lines[0].look = Look::of(0);
+        let mut second = both.lines[0].clone();
+        second.look = Look::of(1);
+        both.lines.push(second);
+        let svg = both.svg(false).unwrap();
+        let strokes = |run: usize| svg.matches(&format!("stroke=\"{}\"", hex(Look::of(run).rgb()))).count();
+        assert_eq!(strokes(0), 1);
+        assert!(strokes(1) > 5, "{svg}");
     }
 
     /// Values that strangers write must neither panic nor take for ever.

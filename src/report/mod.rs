@@ -9,10 +9,11 @@ pub mod line_plot;
 mod page;
 mod run_folder;
 pub mod scatter;
+mod study;
 mod theme;
 mod trace;
 
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
@@ -34,7 +35,9 @@ pub enum PlotError {
 #[derive(Debug, Error)]
 pub enum ReportError {
     /// A folder without results.
-    #[error("{0} holds no run: expected history.csv or summary.json; give the --output folders of train")]
+    #[error(
+        "{0} holds no run: expected history.csv or summary.json; give the --output folders of train or of scaling"
+    )]
     NoRun(PathBuf),
     /// More runs than can be told apart.
     #[error(
@@ -64,6 +67,11 @@ pub enum ReportError {
     /// The page exists.
     #[error("{0} exists: choose another --output, or --overwrite to replace it")]
     Occupied(PathBuf),
+    /// Something else than a report is there.
+    #[error(
+        "{0} is no page or plot of an earlier report, so that --overwrite does not replace it: choose another --output"
+    )]
+    Foreign(PathBuf),
     /// A page that would have no name.
     #[error("--output {0}: expected the name of a file, such as report.html")]
     NoName(PathBuf),
@@ -85,7 +93,7 @@ impl ReportError {
     pub fn exit_code(&self) -> u8 {
         match self {
             ReportError::NoRun(_) | ReportError::TooMany { .. } => 2,
-            ReportError::Occupied(_) | ReportError::NoName(_) => 2,
+            ReportError::Occupied(_) | ReportError::Foreign(_) | ReportError::NoName(_) => 2,
             ReportError::Read { .. } | ReportError::Malformed { .. } => 3,
             ReportError::Write { .. } | ReportError::Plot(_) => 1,
         }
@@ -102,15 +110,15 @@ pub struct Report {
 }
 
 impl Report {
-    /// Of the runs in these folders; a folder of `train --runs` stands for its runs.
+    /// Of the runs in these folders; a folder of `train --runs` stands for its runs, one of `scaling` for its study.
     ///
     /// # Errors
     /// A folder without a run, too many runs, or files that cannot be read.
     pub fn of(folders: &[PathBuf]) -> Result<Self, ReportError> {
-        let runs = run_folder::read_all(folders)?;
-        let figures = figures::all(&runs)?;
+        let (runs, studies) = run_folder::read_all(folders)?;
+        let figures = figures::all(&runs, &studies)?;
         let plots = figures.iter().map(|figure| (figure.word, figure.alone.clone())).collect();
-        Ok(Self { page: page::page(&runs, &figures), plots })
+        Ok(Self { page: page::page(&runs, &studies, &figures), plots })
     }
 
     /// Writes the page to `output` and each plot beside it, as `STEM-WORD.svg`; returns the files.
@@ -138,11 +146,31 @@ impl Report {
     }
 }
 
-/// Refuses files that exist.
-fn check_free<'a>(mut files: impl Iterator<Item = &'a Path>, overwrite: bool) -> Result<(), ReportError> {
-    match files.find(|path| path.is_dir() || !overwrite && path.symlink_metadata().is_ok()) {
-        Some(path) if path.is_dir() => Err(ReportError::NoName(path.to_owned())),
-        Some(path) => Err(ReportError::Occupied(path.to_owned())),
-        None => Ok(()),
+/// Refuses files that exist; with `overwrite` only those that no report has written.
+fn check_free<'a>(files: impl Iterator<Item = &'a Path>, overwrite: bool) -> Result<(), ReportError> {
+    for path in files {
+        if path.is_dir() {
+            return Err(ReportError::NoName(path.to_owned()));
+        }
+        if !overwrite && path.symlink_metadata().is_ok() {
+            return Err(ReportError::Occupied(path.to_owned()));
+        }
+        let is_ours = match path.metadata() {
+            Ok(found) => found.is_file() && (found.len() == 0 || begins_as_a_report(path)),
+            Err(_) => true,
+        };
+        if !is_ours {
+            return Err(ReportError::Foreign(path.to_owned()));
+        }
     }
+    Ok(())
+}
+
+/// Whether a file begins as the pages and plots of reports do.
+fn begins_as_a_report(path: &Path) -> bool {
+    let mut start = Vec::new();
+    let length = page::START.len().max(theme::START.len()) as u64;
+    let read = std::fs::File::open(path).and_then(|file| file.take(length).read_to_end(&mut start));
+    let begins = |with: &str| start.starts_with(with.as_bytes());
+    read.is_ok() && (begins(page::START) || begins(theme::START))
 }

@@ -7,31 +7,41 @@ use super::bar_plot::three_digits;
 use super::figures::Figure;
 use super::line_plot::Look;
 use super::run_folder::{RunFolder, RunSummary};
+use super::study::Study;
 use super::theme::{dark_style, escape, hex};
 
 const STYLE: &str = include_str!("page.css");
 /// A page of ours asks for nothing; should anything of a stranger's get into it after all, it may do nothing either.
-const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'";
+/// Every page begins like this.
+pub(super) const START: &str = "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+    <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n";
 
 /// The page for these runs.
-pub(super) fn page(runs: &[RunFolder], figures: &[Figure]) -> String {
+pub(super) fn page(runs: &[RunFolder], studies: &[Study], figures: &[Figure]) -> String {
     let title = title(runs);
     let mut page = String::new();
     // Writing to a string cannot fail.
     let _ = write!(
         page,
-        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta http-equiv=\"Content-Security-Policy\" content=\"{POLICY}\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+        "{START}<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <title>{title}</title>\n<style>\n{STYLE}{}\n</style>\n</head>\n<body>\n<h1>{title}</h1>\n\
          <p class=\"soft\">{}; made by pdadmm-g {}</p>\n",
         dark_style(),
-        plural(runs.len(), "run"),
+        match (runs.is_empty(), studies.is_empty()) {
+            (false, true) => plural(runs.len(), "run"),
+            (true, _) => plural_studies(studies.len()),
+            _ => format!("{}, {}", plural(runs.len(), "run"), plural_studies(studies.len())),
+        },
         env!("CARGO_PKG_VERSION"),
     );
-    page.push_str("<h2>Results</h2>\n");
-    page.push_str(&results(runs));
-    page.push_str(&legend(runs));
+    if !runs.is_empty() {
+        page.push_str("<h2>Results</h2>\n");
+        page.push_str(&results(runs));
+        page.push_str(&legend(runs));
+    }
+    for study in studies {
+        page.push_str(&scaling(study));
+    }
     let mut section = "";
     for figure in figures {
         if figure.section != section {
@@ -39,7 +49,11 @@ pub(super) fn page(runs: &[RunFolder], figures: &[Figure]) -> String {
             section = figure.section;
             let _ = writeln!(page, "{end}<h2>{}</h2>\n<div class=\"figures\">", escape(section));
         }
-        let class = if figure.wide { " class=\"wide\"" } else { "" };
+        let class = match (figure.wide, figure.roomy) {
+            (true, _) => " class=\"wide\"",
+            (_, true) => " class=\"roomy\"",
+            _ => "",
+        };
         let _ = writeln!(
             page,
             "<figure{class}><h3>{}</h3>\n{}<figcaption>{}</figcaption></figure>",
@@ -60,6 +74,50 @@ fn plural(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
+fn plural_studies(count: usize) -> String {
+    if count == 1 { "1 study of scaling".to_owned() } else { format!("{count} studies of scaling") }
+}
+
+/// The cases of a study.
+fn scaling(study: &Study) -> String {
+    let mut table = format!(
+        "<h2>Scaling: {}</h2>\n<div class=\"scroll\"><table>\n<tr><th>scaling</th><th>layers</th><th>ranks</th><th>shards</th>\
+         <th>training<br>nodes</th><th>wall s an<br>iteration</th><th>busy s</th><th>critical<br>path s</th>\
+         <th>MB of<br>p and q</th><th>speed-up</th><th>efficiency</th><th class=\"text\">of</th></tr>\n",
+        escape(&study.name)
+    );
+    let shown = |x: f64| match x.is_finite() && x >= 0.0 {
+        true if x > 0.0 => three_digits(x),
+        true => "0".to_owned(),
+        false => "–".to_owned(),
+    };
+    for case in &study.cases {
+        let _ = writeln!(
+            table,
+            "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}{}</td><td>{}</td><td>{}</td><td>{}</td>\
+             <td>{}</td><td>{}</td><td class=\"text\">{}</td></tr>",
+            case.mode.name(),
+            case.layers,
+            case.ranks,
+            case.shards,
+            case.training_nodes,
+            shown(case.wall),
+            if case.has_processors { "" } else { "*" },
+            shown(case.busy),
+            shown(case.critical_path),
+            shown(case.bytes / 1e6),
+            shown(case.speed_up),
+            shown(case.efficiency),
+            if case.basis == "wall" { "wall" } else { "critical path" },
+        );
+    }
+    table.push_str(
+        "</table></div>\n<p class=\"soft\">*: ranks outnumbered processors or shared them, so that the wall time tells \
+         nothing. Seconds are medians.</p>\n",
+    );
+    table
+}
+
 /// The data sets of the runs.
 fn title(runs: &[RunFolder]) -> String {
     let mut names: Vec<&str> =
@@ -68,6 +126,7 @@ fn title(runs: &[RunFolder]) -> String {
     names.dedup();
     names.retain(|name| !name.is_empty());
     match names.as_slice() {
+        [] if runs.is_empty() => "Scaling".to_owned(),
         [] => "Training runs".to_owned(),
         names => format!("Training on {}", escape(&names.join(", "))),
     }

@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use super::ReportError;
 use super::line_plot::Look;
+use super::study::{self, Study};
 use super::trace::Trace;
 use crate::train::runs_in;
 
@@ -142,9 +143,15 @@ impl RunFolder {
 }
 
 /// The runs in these folders, in order; a folder of several runs stands for them.
-pub(super) fn read_all(folders: &[PathBuf]) -> Result<Vec<RunFolder>, ReportError> {
+///
+/// A folder of `scaling` is a study, whose short runs are not shown one by one.
+pub(super) fn read_all(folders: &[PathBuf]) -> Result<(Vec<RunFolder>, Vec<Study>), ReportError> {
+    let (studies, folders) = study::split(folders, holds_run);
+    let study_names = names(&studies);
+    let studies = studies.iter().zip(study_names).map(|(path, name)| Study::read(path, name));
+    let studies = studies.collect::<Result<Vec<_>, _>>()?;
     let mut paths = Vec::new();
-    for folder in folders {
+    for folder in &folders {
         let mut several = runs_in(folder);
         several.retain(|(_, path)| holds_run(path));
         several.sort();
@@ -159,7 +166,8 @@ pub(super) fn read_all(folders: &[PathBuf]) -> Result<Vec<RunFolder>, ReportErro
         return Err(ReportError::TooMany { found: paths.len() });
     }
     let names = names(&paths);
-    paths.iter().zip(names).map(|(path, name)| read(path, name)).collect()
+    let runs = paths.iter().zip(names).map(|(path, name)| read(path, name)).collect::<Result<_, _>>()?;
+    Ok((runs, studies))
 }
 
 fn holds_run(folder: &Path) -> bool {
@@ -186,7 +194,7 @@ fn optional<T>(
 }
 
 /// A regular file that is not too large: a pipe or a device might never end.
-fn open(path: &Path, largest: u64) -> Result<io::Take<File>, ReportError> {
+pub(super) fn open(path: &Path, largest: u64) -> Result<io::Take<File>, ReportError> {
     let fail = |source| ReportError::Read { path: path.to_owned(), source };
     let found = std::fs::metadata(path).map_err(fail)?;
     if !found.is_file() {
@@ -205,7 +213,7 @@ fn text(path: &Path, largest: u64) -> Result<String, ReportError> {
     Ok(text)
 }
 
-fn malformed(path: &Path, what: impl std::fmt::Display) -> ReportError {
+pub(super) fn malformed(path: &Path, what: impl std::fmt::Display) -> ReportError {
     ReportError::Malformed { path: path.to_owned(), what: what.to_string() }
 }
 

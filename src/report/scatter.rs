@@ -103,6 +103,8 @@ impl ScatterPlot {
         if alone {
             builder.caption(&self.title, (FONT, 22));
         }
+        // Marks close to each other must not read alike.
+        let digits = if y.end - y.start < 0.02 { 4 } else { 3 };
         let mut chart = builder.build_cartesian_2d(x.log_scale(), y)?;
         chart
             .configure_mesh()
@@ -112,7 +114,7 @@ impl ScatterPlot {
             .label_style((FONT, 16))
             .light_line_style(WHITE)
             .x_label_formatter(&|x| power_of_ten(*x))
-            .y_label_formatter(&|y| format!("{y:.3}"))
+            .y_label_formatter(&|y| format!("{y:.digits$}"))
             .draw()?;
         for series in &self.series {
             let colour = COLOURS[series.colour % COLOURS.len()];

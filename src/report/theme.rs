@@ -45,12 +45,15 @@ pub(super) fn hex(colour: RGBColor) -> String {
     format!("#{:02X}{:02X}{:02X}", colour.0, colour.1, colour.2)
 }
 
+/// Every drawing begins like this.
+pub(super) const START: &str = "<svg class=\"plot\" role=\"img\" ";
+
 /// Marks a drawing as one that [`dark_style`] applies to, and gives it a name for those who cannot see it. With
 /// `alone` it carries the style sheet itself.
 pub(super) fn finish(svg: String, title: &str, alone: bool) -> String {
     let title = escape(title);
     let style = if alone { format!("<style>{}</style>\n", dark_style()) } else { String::new() };
-    let svg = svg.replacen("<svg ", &format!("<svg class=\"plot\" role=\"img\" aria-label=\"{title}\" "), 1);
+    let svg = svg.replacen("<svg ", &format!("{START}aria-label=\"{title}\" "), 1);
     svg.replacen(">\n", &format!(">\n<title>{title}</title>\n{style}"), 1)
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    CheckpointEvery, MaxTime, Method, OperatorChoice, PenaltyRule, Precision, Quantize, SettingsError,
+    CheckpointEvery, MaxTime, Method, OperatorChoice, PenaltyRule, Precision, Quantize, SettingsError, times,
 };
 use crate::admm::Subproblem;
 use crate::graph::FeatureNorm;
@@ -142,8 +142,9 @@ pub struct RawSettings {
     /// Nodes of a block; changes rounding [default: from the number of nodes]
     #[arg(long, value_name = "NODES", help_heading = "Run")]
     pub block_nodes: Option<usize>,
-    /// Give up when a neighbour is silent for this many seconds, 0 = never [default: 3600]
-    #[arg(long, value_name = "SECONDS", help_heading = "Run")]
+    /// Give up when a neighbour is silent for so long, such as 10m or 600 (seconds); off or 0: never [default: 1h]
+    #[arg(long, value_name = "TIME", value_parser = times::parse_seconds, help_heading = "Run")]
+    #[serde(deserialize_with = "times::read_seconds")]
     pub comm_timeout: Option<u64>,
     /// Time or iterations between checkpoints, such as 10m or 200it [default: off, only at a stop]
     #[arg(long, value_name = "TIME|Nit", help_heading = "Run")]

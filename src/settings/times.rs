@@ -4,7 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use thiserror::Error;
 
 /// Units in the order in which they are written, in seconds.
@@ -52,6 +53,34 @@ fn parse_time(text: &str) -> Option<Duration> {
         (rest, units) = (&rest[digits + unit.len_utf8()..], &units[at + 1..]);
     }
     (1..=LONGEST).contains(&seconds).then(|| Duration::from_secs(seconds))
+}
+
+/// Seconds from a time with units, a bare number of seconds, or off, which is 0.
+pub(super) fn parse_seconds(text: &str) -> Result<u64, TimeError> {
+    let wrong = || TimeError {
+        found: text.to_owned(),
+        expected: "a time such as 90s, 10m or 1h30m, a number of seconds, or off",
+    };
+    match text.parse() {
+        Ok(seconds) => Some(seconds).filter(|&seconds| seconds <= LONGEST).ok_or_else(wrong),
+        Err(_) if text == OFF => Ok(0),
+        Err(_) => parse_time(text).map(|time| time.as_secs()).ok_or_else(wrong),
+    }
+}
+
+/// As [`parse_seconds`], from a value of a file: a whole number or a text.
+pub(super) fn read_seconds<'de, D: Deserializer<'de>>(file: D) -> Result<Option<u64>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Given {
+        Seconds(u64),
+        Text(String),
+    }
+    let text = match Given::deserialize(file)? {
+        Given::Seconds(seconds) => seconds.to_string(),
+        Given::Text(text) => text,
+    };
+    parse_seconds(&text).map(Some).map_err(D::Error::custom)
 }
 
 fn write_time(f: &mut fmt::Formatter<'_>, time: Duration) -> fmt::Result {
@@ -146,6 +175,18 @@ mod tests {
         assert_eq!("off".parse(), Ok(CheckpointEvery::Never));
         assert_eq!(CheckpointEvery::Iterations(7).to_string(), "7it");
         assert_eq!("90s".parse::<MaxTime>().unwrap().to_string(), "1m30s");
+    }
+
+    #[test]
+    fn seconds_need_no_unit() {
+        for (text, seconds) in
+            [("600", 600), ("0", 0), ("off", 0), ("10m", 600), ("1h30m", 5_400), ("90s", 90)]
+        {
+            assert_eq!(parse_seconds(text), Ok(seconds), "{text}");
+        }
+        for text in ["", "-1", "1.5", "10x", "99999999999999999999", "4000d", "345600000"] {
+            assert!(parse_seconds(text).is_err(), "{text}");
+        }
     }
 
     #[test]

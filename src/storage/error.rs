@@ -47,12 +47,42 @@ pub enum StorageError {
         /// Which rule, where, and what to do.
         fault: Fault,
     },
+    /// The output cannot be written: no right to, a read-only or full disk.
+    #[error("{path}: cannot {action}")]
+    Unwritten {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was tried.
+        action: &'static str,
+        /// The reason of the operating system or of the HDF5 library.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The output has a name that no file can get.
+    #[error("{path}: {fault}")]
+    NoOutput {
+        /// The name.
+        path: PathBuf,
+        /// Why not, and what to do.
+        fault: Fault,
+    },
     /// The output exists already and nobody said that it may be replaced.
     #[error("{path}: the file exists already; give --overwrite to replace it, or another name")]
     OutputExists {
         /// The file.
         path: PathBuf,
     },
+}
+
+impl StorageError {
+    /// The exit code: 2 for an output that another command would choose otherwise, 1 for one that cannot be written, 3 for
+    /// a file that cannot be read.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            StorageError::OutputExists { .. } | StorageError::NoOutput { .. } => 2,
+            StorageError::Unwritten { .. } => 1,
+            _ => 3,
+        }
+    }
 }
 
 /// A broken rule: where, what was expected, what was found, what to do.
@@ -100,6 +130,15 @@ impl Fault {
 pub(crate) fn io_error(path: &Path, action: &'static str) -> impl FnOnce(std::io::Error) -> StorageError {
     let path = path.to_path_buf();
     move |source| StorageError::Io { path, action, source }
+}
+
+/// Makes an error of the operating system or of the HDF5 library name the output that could not be written.
+pub(crate) fn unwritten<E: std::error::Error + Send + Sync + 'static>(
+    path: &Path,
+    action: &'static str,
+) -> impl FnOnce(E) -> StorageError {
+    let path = path.to_path_buf();
+    move |source| StorageError::Unwritten { path, action, source: Box::new(source) }
 }
 
 /// An empty vector with room for `length` elements, or a fault instead of an abort when the

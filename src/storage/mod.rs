@@ -9,6 +9,6 @@ mod whole;
 pub(crate) use checked_data_set::CheckedDataSet;
 pub(crate) use content::{checksum, open_regular, read_small, regular_file};
 pub use error::{Fault, StorageError};
-pub(crate) use error::{filled, io_error, reserve};
+pub(crate) use error::{filled, io_error, reserve, unwritten};
 pub use whole::refuse_existing;
 pub(crate) use whole::{write_fixed_text, write_text, write_whole, write_whole_or};

@@ -5,7 +5,7 @@ use std::path::Path;
 use hdf5::Location;
 use hdf5::types::{FixedUnicode, TypeDescriptor, VarLenUnicode};
 
-use super::error::{Fault, StorageError, io_error};
+use super::error::{Fault, StorageError, unwritten};
 use super::hdf5_source::MAX_TEXT;
 
 /// Lets `write` fill a temporary file in the folder of `path`; complete and on disk, it takes that name.
@@ -17,13 +17,7 @@ pub(crate) fn write_whole(
     overwrite: bool,
     write: impl FnOnce(&Path) -> hdf5::Result<()>,
 ) -> Result<(), StorageError> {
-    write_whole_or(path, overwrite, |temporary| {
-        write(temporary).map_err(|source| StorageError::Hdf5 {
-            path: path.to_path_buf(),
-            place: "while writing".into(),
-            source,
-        })
-    })
+    write_whole_or(path, overwrite, |temporary| write(temporary).map_err(unwritten(path, "write the file")))
 }
 
 /// As [`write_whole`], for a `write` with errors of its own.
@@ -47,38 +41,42 @@ pub(crate) fn write_whole_or<E: From<StorageError>>(
         use std::os::unix::fs::PermissionsExt;
         builder.permissions(std::fs::Permissions::from_mode(0o666));
     }
-    let temporary = builder.tempfile_in(folder).map_err(io_error(folder, "create a file in the folder"))?;
+    let temporary = builder.tempfile_in(folder).map_err(unwritten(folder, "create a file in the folder"))?;
     write(temporary.path())?;
-    temporary.as_file().sync_all().map_err(io_error(path, "write the file"))?;
+    temporary.as_file().sync_all().map_err(unwritten(path, "write the file"))?;
     let renamed = if overwrite { temporary.persist(path) } else { temporary.persist_noclobber(path) };
     match renamed {
         Ok(_) => Ok(()),
         Err(error) if !overwrite && error.error.kind() == std::io::ErrorKind::AlreadyExists => {
             Err(StorageError::OutputExists { path: path.to_path_buf() }.into())
         }
-        Err(error) => Err(io_error(path, "write the file")(error.error).into()),
+        Err(error) => Err(unwritten(path, "write the file")(error.error).into()),
     }
 }
 
-/// Refuses to go on when the output exists and may not be replaced, before any long work.
+/// Refuses to go on when the output exists and may not be replaced, or can be no file, before any long work.
 ///
 /// # Errors
-/// [`StorageError::OutputExists`].
+/// [`StorageError::OutputExists`], [`StorageError::NoOutput`].
 pub fn refuse_existing(path: &Path, overwrite: bool) -> Result<(), StorageError> {
+    let no_file = |expected: &str, found: &str, advice: &str| {
+        let fault = Fault::new("--output", expected, found).advise(advice);
+        Err(StorageError::NoOutput { path: path.to_path_buf(), fault })
+    };
+    let advice = "give a file name, such as cora.h5";
     if path.is_dir() {
-        return Err(Fault::new("/", "a file name for the output", "a folder")
-            .advise("give a file name, such as cora.h5")
-            .in_file(path));
+        return no_file("a file name for the output", "a folder", advice);
+    }
+    if path.parent().is_some_and(|folder| !folder.as_os_str().is_empty() && !folder.is_dir()) {
+        return no_file(
+            "a file in a folder that is there",
+            "no such folder",
+            "make it, or give another name",
+        );
     }
     // Renaming over a device would replace it for everybody on the machine.
     if path.metadata().is_ok_and(|found| !found.is_file()) {
-        return Err(Fault::new(
-            "/",
-            "a regular file or a new name for the output",
-            "a device, pipe or socket",
-        )
-        .advise("give a file name, such as cora.h5")
-        .in_file(path));
+        return no_file("a regular file or a new name for the output", "a device, pipe or socket", advice);
     }
     if !overwrite && path.symlink_metadata().is_ok() {
         return Err(StorageError::OutputExists { path: path.to_path_buf() });

@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Instant;
 
 use serde::Serialize;
 use thiserror::Error;
@@ -18,6 +19,7 @@ use crate::report::PlotError;
 use crate::report::scatter::{Point, ScatterPlot, Series, kind_of_levels};
 use crate::settings::{Precision, Quantize, RawSettings, Settings, SettingsError};
 use crate::train::output::Summary;
+use crate::train::progress::{left_of_runs, time};
 use crate::train::{RunOptions, TrainError, train};
 
 /// The files of a study.
@@ -228,6 +230,12 @@ pub fn run(study: &TrafficStudy, screen: &mut dyn Write) -> Result<Vec<TrafficRo
     };
     say(screen, format!("{HEAD}\n"));
     let mut rows: Vec<TrafficRow> = Vec::new();
+    let codings = |way| match way {
+        Way::Plain(_) => 1,
+        Way::Levels(..) => 2,
+    };
+    let (start, all) =
+        (Instant::now(), study.ways.iter().map(|&way| codings(way)).sum::<usize>() * study.runs as usize);
     for &way in &study.ways {
         let codings: &[Coding] = match way {
             Way::Plain(_) => &[Coding::Smallest],
@@ -244,7 +252,8 @@ pub fn run(study: &TrafficStudy, screen: &mut dyn Write) -> Result<Vec<TrafficRo
                 written.map_err(|source| fail(&table, source))?;
                 rows.push(row);
             }
-            say(screen, line(&rows[first..]));
+            let left = left_of_runs(start.elapsed().as_secs_f64(), rows.len(), all);
+            say(screen, format!("{}  {:>6}", line(&rows[first..]), time(left)));
         }
     }
     let plot = folder.join(FILES[1]);
@@ -316,7 +325,7 @@ fn row(way: Way, coding: Coding, settings: &Settings, summary: &Summary) -> Traf
 }
 
 const HEAD: &str = "way   coding    test at best      test at end       bytes of p and q  messages  base line over \
-                    that  encode s  decode s";
+                    that  encode s  decode s    left";
 
 /// Means over the runs of a way.
 fn line(rows: &[TrafficRow]) -> String {

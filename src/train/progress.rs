@@ -165,8 +165,13 @@ impl TermLike for PassedOn {
     }
 }
 
+/// Seconds left of a study when `done` of `all` runs took `seconds`; not known before the first has ended.
+pub(crate) fn left_of_runs(seconds: f64, done: usize, all: usize) -> Option<f64> {
+    (done > 0).then(|| seconds / done as f64 * all.saturating_sub(done) as f64)
+}
+
 /// A time for people, rounded to two units: `45s`, `3m05s`, `2h10m`, `1d04h`; `-` where it is not known.
-pub(super) fn time(seconds: Option<f64>) -> String {
+pub(crate) fn time(seconds: Option<f64>) -> String {
     let Some(seconds) = seconds.filter(|seconds| seconds.is_finite()) else { return "-".to_owned() };
     let seconds = seconds.max(0.0).round() as u64;
     match seconds {
@@ -201,6 +206,13 @@ mod tests {
         assert_eq!(work(2, 4, Shards::Of(1)), 1.0);
         assert_eq!(work(10, 4, Shards::Of(2)), 2.5);
         assert_eq!(work(2, 8, Shards::Auto), 0.25);
+    }
+
+    #[test]
+    fn what_is_left_of_runs_is_known_after_the_first() {
+        assert_eq!(left_of_runs(0.0, 0, 4), None);
+        assert_eq!(left_of_runs(10.0, 1, 4), Some(30.0));
+        assert_eq!(left_of_runs(40.0, 4, 4), Some(0.0));
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod table;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use thiserror::Error;
 
@@ -27,6 +28,7 @@ use crate::dataset::generate::{GenerateSettings, generate};
 use crate::settings::{RawSettings, Settings, SettingsError};
 use crate::storage::read_small;
 use crate::train::output::Summary;
+use crate::train::progress::{left_of_runs, time};
 use case::Case;
 
 /// What stands for the number of ranks in the words of a launcher.
@@ -135,7 +137,7 @@ impl ScalingError {
     pub fn exit_code(&self) -> u8 {
         match self {
             ScalingError::Run { exit_code, .. } => *exit_code,
-            ScalingError::Data(_) => 3,
+            ScalingError::Data(error) => error.exit_code(),
             ScalingError::Start { .. } | ScalingError::File { .. } => 1,
             _ => 2,
         }
@@ -169,6 +171,15 @@ pub fn run(study: &ScalingStudy, screen: &mut dyn Write) -> Result<Vec<Point>, S
     make_data(study, &cases, &folder)?;
     let mut done: Vec<Done> = Vec::new();
     let mut is_warm = false;
+    let (start_of_runs, mut started) = (Instant::now(), 0);
+    let mut missing = 0;
+    for repeat in 1..=study.repeats {
+        for (case, settings) in cases.iter().zip(&settings) {
+            let output = folder.join(case.name()).join(format!("repeat-{repeat}"));
+            let settings = RawSettings { output: Some(output.clone()), ..settings.clone() };
+            missing += usize::from(finished(&output, &settings).is_none());
+        }
+    }
     for repeat in 1..=study.repeats {
         for (case, settings) in cases.iter().zip(&settings) {
             let run = folder.join(case.name()).join(format!("repeat-{repeat}"));
@@ -179,8 +190,15 @@ pub fn run(study: &ScalingStudy, screen: &mut dyn Write) -> Result<Vec<Point>, S
                     if !std::mem::replace(&mut is_warm, true) {
                         warm_up(study, case, &settings, &folder)?;
                     }
-                    let _ =
-                        writeln!(screen, "run        {}, repeat {repeat} of {}", case.name(), study.repeats);
+                    let left = left_of_runs(start_of_runs.elapsed().as_secs_f64(), started, missing);
+                    let _ = writeln!(
+                        screen,
+                        "run        {}, repeat {repeat} of {}, left {}",
+                        case.name(),
+                        study.repeats,
+                        time(left)
+                    );
+                    started += 1;
                     start(study, case, &settings, &run)?
                 }
             };
