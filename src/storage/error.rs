@@ -63,7 +63,7 @@ pub enum StorageError {
         /// The name.
         path: PathBuf,
         /// Why not, and what to do.
-        fault: Fault,
+        fault: Box<Fault>,
     },
     /// The output exists already and nobody said that it may be replaced.
     #[error("{path}: the file exists already; give --overwrite to replace it, or another name")]

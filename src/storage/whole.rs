@@ -61,7 +61,7 @@ pub(crate) fn write_whole_or<E: From<StorageError>>(
 pub fn refuse_existing(path: &Path, overwrite: bool) -> Result<(), StorageError> {
     let no_file = |expected: &str, found: &str, advice: &str| {
         let fault = Fault::new("--output", expected, found).advise(advice);
-        Err(StorageError::NoOutput { path: path.to_path_buf(), fault })
+        Err(StorageError::NoOutput { path: path.to_path_buf(), fault: Box::new(fault) })
     };
     let advice = "give a file name, such as cora.h5";
     if path.is_dir() {
