@@ -311,7 +311,7 @@ fn by_ranks(runs: &[RunFolder]) -> Vec<ByRanks> {
 fn speed_up(groups: &[ByRanks], efficiency: bool) -> Option<Drawing> {
     let mut lines = Vec::new();
     let (mut least, mut most) = (f64::INFINITY, 0f64);
-    for (i, group) in groups.iter().enumerate() {
+    for group in groups {
         let &(base, seconds) = group.medians.first()?;
         let points = group.medians.iter().map(|&(ranks, each)| {
             let faster = seconds / each;
@@ -320,29 +320,12 @@ fn speed_up(groups: &[ByRanks], efficiency: bool) -> Option<Drawing> {
         let points: Vec<(f64, f64)> = points.collect();
         least = least.min(base);
         most = points.iter().fold(most, |most, point| most.max(point.0));
-        lines.push(Line { name: group.name.clone(), look: Look::of(i), points, marked: true });
+        lines.push((group.name.clone(), points));
     }
-    if lines.is_empty() {
-        return None;
-    }
-    let ideal =
-        if efficiency { vec![(least, 1.0), (most, 1.0)] } else { vec![(least, 1.0), (most, most / least)] };
-    lines.push(Line {
-        name: "ideal".to_owned(),
-        look: Look { colour: 0, dash: 2 },
-        points: ideal,
-        marked: false,
-    });
-    Some(Drawing::Lines(LinePlot {
-        title: if efficiency { "Efficiency" } else { "Speed-up" }.to_owned(),
-        x_label: "ranks".to_owned(),
-        y_label: if efficiency { "efficiency (1 = ideal)" } else { "times as fast" }.to_owned(),
-        logarithmic: false,
-        from: Some(0.0),
-        lines,
-        marks: Vec::new(),
-        has_legend: groups.len() > 1,
-    }))
+    let ideal = if efficiency { [(least, 1.0), (most, 1.0)] } else { [(least, 1.0), (most, most / least)] };
+    let title = if efficiency { "Efficiency" } else { "Speed-up" };
+    let plot = study::plot(lines, Some(ideal), title, "ranks", study::label(efficiency))?;
+    Some(Drawing::Lines(LinePlot { has_legend: groups.len() > 1, ..plot }))
 }
 
 /// Accuracy against bytes, a point for each group of runs that differ in nothing but the seed.

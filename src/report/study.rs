@@ -98,8 +98,12 @@ pub(super) fn by_ranks(studies: &[Study], efficiency: bool) -> Option<LinePlot> 
     let ideal =
         if efficiency { [(least, 1.0), (most, 1.0)] } else { [(least, least.max(1.0)), (most, most)] };
     let title = if efficiency { "Efficiency of scaling" } else { "Speed-up of scaling" };
-    let y_label = if efficiency { "efficiency (1 = ideal)" } else { "times as fast" };
-    plot(groups, Some(ideal.to_vec()), title, "ranks", y_label)
+    plot(groups, Some(ideal), title, "ranks", label(efficiency))
+}
+
+/// What the axis of a plot of efficiency, or of speed-up, says.
+pub(super) fn label(efficiency: bool) -> &'static str {
+    if efficiency { "efficiency (1 = ideal)" } else { "times as fast" }
 }
 
 /// Speed-up of a rank a layer over one rank, against layers.
@@ -117,9 +121,10 @@ fn line_name(studies: &[Study], study: &Study, what: &str) -> String {
     if studies.len() > 1 { format!("{}: {what}", study.name) } else { what.to_owned() }
 }
 
-fn plot(
+/// A marked line for each group, and the ideal from end to end; `None` where there is nothing to draw.
+pub(super) fn plot(
     groups: Vec<(String, Vec<(f64, f64)>)>,
-    ideal: Option<Vec<(f64, f64)>>,
+    ideal: Option<[(f64, f64); 2]>,
     title: &str,
     x_label: &str,
     y_label: &str,
@@ -135,7 +140,8 @@ fn plot(
     if lines.is_empty() {
         return None;
     }
-    if let Some(points) = ideal {
+    if let Some(ends) = ideal {
+        let points = ends.to_vec();
         let look = Look { colour: 0, dash: 2 };
         lines.push(Line { name: "ideal".to_owned(), look, points, marked: false });
     }

@@ -83,6 +83,14 @@ impl Way {
         [Way::Plain(None), Way::Plain(Some(Wire::F16))].into_iter().chain(levels).collect()
     }
 
+    /// The codings that are compared.
+    fn codings(self) -> &'static [Coding] {
+        match self {
+            Way::Plain(_) => &[Coding::Smallest],
+            Way::Levels(..) => &[Coding::Smallest, Coding::Packed],
+        }
+    }
+
     /// Where it is in the plot, and what stands beside its point.
     fn place(self) -> (&'static str, usize, String) {
         let (quantize, label) = match self {
@@ -230,18 +238,10 @@ pub fn run(study: &TrafficStudy, screen: &mut dyn Write) -> Result<Vec<TrafficRo
     };
     say(screen, format!("{HEAD}\n"));
     let mut rows: Vec<TrafficRow> = Vec::new();
-    let codings = |way| match way {
-        Way::Plain(_) => 1,
-        Way::Levels(..) => 2,
-    };
-    let (start, all) =
-        (Instant::now(), study.ways.iter().map(|&way| codings(way)).sum::<usize>() * study.runs as usize);
+    let all = study.ways.iter().map(|way| way.codings().len()).sum::<usize>() * study.runs as usize;
+    let start = Instant::now();
     for &way in &study.ways {
-        let codings: &[Coding] = match way {
-            Way::Plain(_) => &[Coding::Smallest],
-            Way::Levels(..) => &[Coding::Smallest, Coding::Packed],
-        };
-        for &coding in codings {
+        for &coding in way.codings() {
             let first = rows.len();
             for run in 0..study.runs {
                 let output = scratch.path().join("run");

@@ -75,7 +75,6 @@ impl<'a, T: Real> FeatureSource<'a, T> {
         }
     }
 
-    /// Hands `pass` these features with random signs on the entries of H ([`crate::graph::signs`]), which are computed in any
     /// Hands `pass` these features with random signs on the entries of H ([`crate::graph::signs`]). They are computed
     /// in any case: a file stores none of those. All ranks call it together.
     ///
