@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 #[path = "support/program.rs"]
 mod program;
@@ -42,6 +43,9 @@ fn study(variables: &[(&str, &str)]) -> Option<Vec<BTreeMap<String, String>>> {
         println!("skipped: PDADMM_NETWORK_TESTS is not set");
         return None;
     }
+    // One at a time: they need both cores, and the names of their namespaces.
+    static ALONE: Mutex<()> = Mutex::new(());
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(why) = obstacle() {
         println!("skipped: {why}");
         return None;
