@@ -44,20 +44,24 @@ pub enum Subproblem {
     Gradient,
     /// The minimiser in closed form; where p is quantized, its entries go to their best levels one after another.
     Exact,
-    /// Gradient where a factorisation would cost more than the products it saves, exact elsewhere.
+    /// Exact up to 1024 inputs and where there are no more inputs than nodes, gradient elsewhere.
     Auto,
 }
+
+/// The most inputs for which `auto` solves exactly however few the nodes are.
+const NARROW: usize = 1024;
 
 impl Subproblem {
     /// Whether p and W of a layer with so many inputs are solved exactly, with N nodes: a choice by shapes alone.
     ///
-    /// The exact solve costs O(n³) for a factorisation beside products of O(N n²): worth it for narrow layers and
-    /// for those with more nodes than neurons.
+    /// The exact solve costs O(n³) for a factorisation beside products of O(N n²): worth it for layers with more nodes
+    /// than neurons. With fewer nodes it costs several times a gradient step, and is still the better choice for all
+    /// but the widest layers: gradient steps learn so slowly there that accuracy suffers (docs/accuracy.md).
     pub fn is_exact(self, inputs: usize, nodes: usize) -> bool {
         match self {
             Subproblem::Gradient => false,
             Subproblem::Exact => true,
-            Subproblem::Auto => inputs <= 256 || nodes >= inputs,
+            Subproblem::Auto => inputs <= NARROW || nodes >= inputs,
         }
     }
 }
