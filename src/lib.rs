@@ -50,6 +50,7 @@ pub mod model;
 pub mod parallel;
 pub mod performance;
 pub mod predict;
+mod progress;
 pub mod quantize;
 pub mod report;
 pub mod settings;

@@ -14,12 +14,12 @@ use thiserror::Error;
 
 use crate::inspection::InspectionError;
 use crate::parallel::ThreadCommunicator;
+use crate::progress::{seconds_left, time};
 use crate::quantize::{Coding, Wire};
 use crate::report::PlotError;
 use crate::report::scatter::{Point, ScatterPlot, Series, kind_of_levels};
 use crate::settings::{Precision, Quantize, RawSettings, Settings, SettingsError};
 use crate::train::output::Summary;
-use crate::train::progress::{left_of_runs, time};
 use crate::train::{RunOptions, TrainError, train};
 
 /// The files of a study.
@@ -252,7 +252,7 @@ pub fn run(study: &TrafficStudy, screen: &mut dyn Write) -> Result<Vec<TrafficRo
                 written.map_err(|source| fail(&table, source))?;
                 rows.push(row);
             }
-            let left = left_of_runs(start.elapsed().as_secs_f64(), rows.len(), all);
+            let left = seconds_left(start.elapsed().as_secs_f64(), rows.len(), all);
             say(screen, format!("{}  {:>6}", line(&rows[first..]), time(left)));
         }
     }

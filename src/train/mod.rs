@@ -22,7 +22,7 @@ pub mod operator_search;
 pub mod output;
 mod patience;
 mod problem;
-pub(crate) mod progress;
+mod progress;
 pub mod reduction;
 mod reshard;
 mod results;

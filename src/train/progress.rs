@@ -1,18 +1,10 @@
 //! How far a run is: the time that is left, by the rows of its history, and the bar on a terminal. Both are for people;
 //! nothing is decided by them.
 
-use std::io::{self, Write};
-
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle, TermLike};
-
 use super::output::HistoryRow;
 use crate::parallel::plan::Shards;
+use crate::progress::{Bar, time};
 use crate::settings::Settings;
-
-/// Columns of a terminal whose width is not known.
-const COLUMNS: u16 = 100;
-/// Times a second that the bar is drawn where a launcher passes it on.
-const RATE: u8 = 5;
 
 /// What is left of a run.
 #[derive(Debug, Default)]
@@ -73,16 +65,16 @@ impl Progress {
 
     /// Takes the bar away while `print` prints.
     pub fn aside(&self, print: impl FnOnce()) {
-        match self.bar.as_ref().and_then(|bar| bar.shown.as_ref()) {
-            Some(shown) => shown.suspend(print),
+        match &self.bar {
+            Some(bar) => bar.aside(print),
             None => print(),
         }
     }
 
     /// The run has ended: the bar goes.
     pub fn end(&mut self) {
-        if let Some(shown) = self.bar.as_mut().and_then(|bar| bar.shown.take()) {
-            shown.finish_and_clear();
+        if let Some(bar) = &mut self.bar {
+            bar.end();
         }
     }
 }
@@ -93,92 +85,6 @@ fn work(layers: usize, ranks: usize, shards: Shards) -> f64 {
     match shards {
         Shards::Auto => layers as f64 / ranks.max(1) as f64,
         Shards::Of(shards) => layers.div_ceil((ranks / shards.max(1)).max(1)) as f64 / shards.max(1) as f64,
-    }
-}
-
-/// The bar below the lines on standard output.
-#[derive(Debug, Default)]
-pub(super) struct Bar {
-    shown: Option<ProgressBar>,
-}
-
-impl Bar {
-    fn show(&mut self, place: usize, all: usize, text: String) {
-        let shown = self.shown.get_or_insert_with(|| {
-            use io::IsTerminal;
-            let target = match io::stdout().is_terminal() {
-                true => ProgressDrawTarget::stdout(),
-                false => ProgressDrawTarget::term_like_with_hz(Box::new(PassedOn), RATE),
-            };
-            let style = ProgressStyle::with_template("[{wide_bar}] {msg}");
-            let style = style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ");
-            ProgressBar::with_draw_target(Some(all as u64), target)
-                .with_style(style)
-                .with_finish(ProgressFinish::AndClear)
-        });
-        shown.set_message(text);
-        shown.set_position(place as u64);
-    }
-}
-
-/// Standard output that reaches a terminal by way of a launcher.
-#[derive(Debug)]
-struct PassedOn;
-
-impl PassedOn {
-    fn write(text: std::fmt::Arguments<'_>) -> io::Result<()> {
-        io::stdout().write_fmt(text)
-    }
-
-    fn move_by(n: usize, direction: char) -> io::Result<()> {
-        if n > 0 { Self::write(format_args!("\x1b[{n}{direction}")) } else { Ok(()) }
-    }
-}
-
-impl TermLike for PassedOn {
-    fn width(&self) -> u16 {
-        COLUMNS
-    }
-    fn move_cursor_up(&self, n: usize) -> io::Result<()> {
-        Self::move_by(n, 'A')
-    }
-    fn move_cursor_down(&self, n: usize) -> io::Result<()> {
-        Self::move_by(n, 'B')
-    }
-    fn move_cursor_right(&self, n: usize) -> io::Result<()> {
-        Self::move_by(n, 'C')
-    }
-    fn move_cursor_left(&self, n: usize) -> io::Result<()> {
-        Self::move_by(n, 'D')
-    }
-    fn write_line(&self, text: &str) -> io::Result<()> {
-        Self::write(format_args!("{text}\n"))
-    }
-    fn write_str(&self, text: &str) -> io::Result<()> {
-        Self::write(format_args!("{text}"))
-    }
-    fn clear_line(&self) -> io::Result<()> {
-        Self::write(format_args!("\r\x1b[2K"))
-    }
-    fn flush(&self) -> io::Result<()> {
-        io::stdout().flush()
-    }
-}
-
-/// Seconds left of a study when `done` of `all` runs took `seconds`; not known before the first has ended.
-pub(crate) fn left_of_runs(seconds: f64, done: usize, all: usize) -> Option<f64> {
-    (done > 0).then(|| seconds / done as f64 * all.saturating_sub(done) as f64)
-}
-
-/// A time for people, rounded to two units: `45s`, `3m05s`, `2h10m`, `1d04h`; `-` where it is not known.
-pub(crate) fn time(seconds: Option<f64>) -> String {
-    let Some(seconds) = seconds.filter(|seconds| seconds.is_finite()) else { return "-".to_owned() };
-    let seconds = seconds.max(0.0).round() as u64;
-    match seconds {
-        0..60 => format!("{seconds}s"),
-        60..3_600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
-        3_600..86_400 => format!("{}h{:02}m", seconds / 3_600, seconds / 60 % 60),
-        _ => format!("{}d{:02}h", seconds / 86_400, seconds / 3_600 % 24),
     }
 }
 
@@ -206,19 +112,5 @@ mod tests {
         assert_eq!(work(2, 4, Shards::Of(1)), 1.0);
         assert_eq!(work(10, 4, Shards::Of(2)), 2.5);
         assert_eq!(work(2, 8, Shards::Auto), 0.25);
-    }
-
-    #[test]
-    fn what_is_left_of_runs_is_known_after_the_first() {
-        assert_eq!(left_of_runs(0.0, 0, 4), None);
-        assert_eq!(left_of_runs(10.0, 1, 4), Some(30.0));
-        assert_eq!(left_of_runs(40.0, 4, 4), Some(0.0));
-    }
-
-    #[test]
-    fn times_are_short() {
-        let times = [-1.0, 59.4, 185.0, 7_800.0, 100_800.0].map(|seconds| time(Some(seconds)));
-        assert_eq!(times, ["0s", "59s", "3m05s", "2h10m", "1d04h"]);
-        assert_eq!([time(None), time(Some(f64::NAN))], ["-", "-"]);
     }
 }

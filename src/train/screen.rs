@@ -7,12 +7,13 @@ use std::rc::Rc;
 
 use super::output::{BytesSummary, HistoryRow, Summary, ratio};
 use super::problem::Problem;
-use super::progress::{Bar, Progress, time};
+use super::progress::Progress;
 use super::status::Status;
 use super::usage::{MemorySummary, table};
 use crate::linalg::processor::lapack_misjudgement;
 use crate::parallel::plan::Plan;
 use crate::parallel::{Communicator, Host, processors};
+use crate::progress::{Bar, time};
 use crate::settings::{Method, PenaltyRule, Quantize, Settings};
 
 /// Rows printed for a stage, about.

@@ -25,10 +25,10 @@ pub use table::{Point, points};
 
 use crate::dataset::DatasetError;
 use crate::dataset::generate::{GenerateSettings, generate};
+use crate::progress::{seconds_left, time};
 use crate::settings::{RawSettings, Settings, SettingsError};
 use crate::storage::read_small;
 use crate::train::output::Summary;
-use crate::train::progress::{left_of_runs, time};
 use case::Case;
 
 /// What stands for the number of ranks in the words of a launcher.
@@ -190,7 +190,7 @@ pub fn run(study: &ScalingStudy, screen: &mut dyn Write) -> Result<Vec<Point>, S
                     if !std::mem::replace(&mut is_warm, true) {
                         warm_up(study, case, &settings, &folder)?;
                     }
-                    let left = left_of_runs(start_of_runs.elapsed().as_secs_f64(), started, missing);
+                    let left = seconds_left(start_of_runs.elapsed().as_secs_f64(), started, missing);
                     let _ = writeln!(
                         screen,
                         "run        {}, repeat {repeat} of {}, left {}",
