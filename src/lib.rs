@@ -50,7 +50,7 @@ pub mod model;
 pub mod parallel;
 pub mod performance;
 pub mod predict;
-mod progress;
+pub mod progress;
 pub mod quantize;
 pub mod report;
 pub mod settings;

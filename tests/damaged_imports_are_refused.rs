@@ -10,6 +10,7 @@ use pdadmm_g::dataset::import::npy::NumpyArray;
 use pdadmm_g::dataset::import::pickle::Pickle;
 use pdadmm_g::dataset::import::{edge_list, graphsaint, npz, ogb, planetoid};
 use pdadmm_g::dataset::{Dataset, DatasetError, Features, Summary};
+use pdadmm_g::progress::Steps;
 use pdadmm_g::storage::StorageError;
 
 #[path = "support/tiny_imports.rs"]
@@ -21,7 +22,7 @@ use tiny_imports::*;
 fn tiny_planetoid_files_follow_the_rules() {
     let folder = tempfile::tempdir().unwrap();
     write_planetoid(folder.path(), &tiny_planetoid());
-    let data = planetoid::import(folder.path(), "tiny").unwrap();
+    let data = planetoid::import(folder.path(), "tiny", &Steps::silent()).unwrap();
     let summary = Summary::of(&data);
     assert_eq!((summary.nodes, summary.edges, summary.isolated, summary.classes), (8, 4, 2, 2));
     assert_eq!(data.labels, [0, 1, 1, 0, 0, 1, 0, 1]);
@@ -51,7 +52,7 @@ fn cut_off_planetoid_files_are_refused() {
             files[i].1.truncate(length);
             let folder = tempfile::tempdir().unwrap();
             write_planetoid(folder.path(), &files);
-            let error = planetoid::import(folder.path(), "tiny").unwrap_err();
+            let error = planetoid::import(folder.path(), "tiny", &Steps::silent()).unwrap_err();
             assert!(!error.is_usage(), "{part} cut to {length}: {error}");
             assert!(
                 error.to_string().contains(&format!("ind.tiny.{part}")),
@@ -61,7 +62,7 @@ fn cut_off_planetoid_files_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let others: Vec<_> = good.iter().filter(|(other, _)| other != part).cloned().collect();
         write_planetoid(folder.path(), &others);
-        let error = planetoid::import(folder.path(), "tiny").unwrap_err();
+        let error = planetoid::import(folder.path(), "tiny", &Steps::silent()).unwrap_err();
         assert!(
             matches!(error, DatasetError::Storage(StorageError::Io { .. }))
                 && error.to_string().contains(part),
@@ -180,18 +181,18 @@ fn ogb_folders() {
     put(at, "split/time/train.csv.gz", "0\n");
     put(at, "split/time/valid.csv.gz", "1\n");
     put(at, "split/time/test.csv.gz", "3\n");
-    let data = ogb::import(at, "tiny").unwrap();
+    let data = ogb::import(at, "tiny", &Steps::silent()).unwrap();
     assert_eq!((data.labels.as_slice(), data.adjacency.nnz()), (&[0, 1, -1, 1][..], 4));
     assert_eq!(data.split(None).unwrap().0, "time");
     put(at, "raw/num-node-list.csv.gz", "5\n");
-    refused_with(ogb::import(at, "tiny"), &["num-node-list.csv.gz", "line 1", "5 nodes"]);
+    refused_with(ogb::import(at, "tiny", &Steps::silent()), &["num-node-list.csv.gz", "line 1", "5 nodes"]);
     put(at, "raw/num-node-list.csv.gz", "4\n");
     put(at, "raw/edge.csv.gz", "0,4\n");
-    refused_with(ogb::import(at, "tiny"), &["edge.csv.gz", "0..4"]);
+    refused_with(ogb::import(at, "tiny", &Steps::silent()), &["edge.csv.gz", "0..4"]);
     put(at, "raw/node-feat.csv.gz", "0.5,1\n2\n");
-    refused_with(ogb::import(at, "tiny"), &["node-feat.csv.gz", "line 2", "2 columns"]);
+    refused_with(ogb::import(at, "tiny", &Steps::silent()), &["node-feat.csv.gz", "line 2", "2 columns"]);
     std::fs::write(at.join("raw/node-feat.csv.gz"), [0x1f, 0x8b, 8, 0]).unwrap();
-    refused_with(ogb::import(at, "tiny"), &["node-feat.csv.gz"]);
+    refused_with(ogb::import(at, "tiny", &Steps::silent()), &["node-feat.csv.gz"]);
 }
 
 #[test]
@@ -207,16 +208,16 @@ fn graphsaint_folders() {
     let classes: Vec<String> = (0..11).map(|i| format!("\"{i}\": {}", i % 3)).collect();
     put(at, "class_map.json", format!("{{{}}}", classes.join(",")));
     put(at, "role.json", "{\"tr\": [0, 1], \"va\": [2], \"te\": [3, 4]}");
-    let data = graphsaint::import(at, "tiny").unwrap();
+    let data = graphsaint::import(at, "tiny", &Steps::silent()).unwrap();
     assert_eq!((data.num_classes, data.labels[11], data.adjacency.nnz()), (3, -1, 24));
     put(at, "class_map.json", "{\"0\": [0, 1]}");
-    refused_with(graphsaint::import(at, "tiny"), &["class_map.json", "one class", "[0,1]"]);
+    refused_with(graphsaint::import(at, "tiny", &Steps::silent()), &["class_map.json", "one class", "[0,1]"]);
     put(at, "class_map.json", "{\"99\": 0}");
-    refused_with(graphsaint::import(at, "tiny"), &["class_map.json", "0..12"]);
+    refused_with(graphsaint::import(at, "tiny", &Steps::silent()), &["class_map.json", "0..12"]);
     put(at, "class_map.json", "{\"0\": ");
-    refused_with(graphsaint::import(at, "tiny"), &["class_map.json", "line 1"]);
+    refused_with(graphsaint::import(at, "tiny", &Steps::silent()), &["class_map.json", "line 1"]);
     put(at, "feats.npy", npy("'<f8'", "(11, 1)", &[0; 88]));
-    refused_with(graphsaint::import(at, "tiny"), &["feats.npy", "12 rows"]);
+    refused_with(graphsaint::import(at, "tiny", &Steps::silent()), &["feats.npy", "12 rows"]);
 }
 
 #[test]
@@ -227,18 +228,21 @@ fn edge_list_folders() {
     put(at, "features.csv", "a,b\n1,2\n3,4\n5,6\n7,8\n");
     put(at, "labels.csv", "0\n1\n1\n0\n");
     put(at, "splits.csv", "node,part\n0,train\n1,train\n2,val\n3,test\n");
-    let data = edge_list::import(at, "tiny", false).unwrap();
+    let data = edge_list::import(at, "tiny", false, &Steps::silent()).unwrap();
     assert_eq!(data.adjacency.get(0, 1), Some(&3.0));
     assert_eq!((data.adjacency.nnz(), data.split(None).unwrap().0), (4, "public"));
-    let directed = edge_list::import(at, "tiny", true).unwrap();
+    let directed = edge_list::import(at, "tiny", true, &Steps::silent()).unwrap();
     assert_eq!((directed.adjacency.get(0, 1), directed.adjacency.nnz()), (Some(&2.0), 3));
     put(at, "splits.csv", "0,train\n0,test\n");
-    refused_with(edge_list::import(at, "tiny", false), &["splits.csv", "line 2"]);
+    refused_with(edge_list::import(at, "tiny", false, &Steps::silent()), &["splits.csv", "line 2"]);
     put(at, "features.csv", "1,2\n3,x\n");
-    refused_with(edge_list::import(at, "tiny", false), &["features.csv", "line 2, column 2", "\"x\""]);
+    refused_with(
+        edge_list::import(at, "tiny", false, &Steps::silent()),
+        &["features.csv", "line 2, column 2", "\"x\""],
+    );
     put(at, "features.csv", "1\n2\n3\nnan\n");
     std::fs::remove_file(at.join("splits.csv")).unwrap();
-    refused_with(edge_list::import(at, "tiny", false), &["/features[3, 0]", "NaN"]);
+    refused_with(edge_list::import(at, "tiny", false, &Steps::silent()), &["/features[3, 0]", "NaN"]);
     std::fs::remove_file(at.join("edges.csv")).unwrap();
-    refused_with(edge_list::import(at, "tiny", false), &["edges.csv", "no such file"]);
+    refused_with(edge_list::import(at, "tiny", false, &Steps::silent()), &["edges.csv", "no such file"]);
 }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use pdadmm_g::dataset::import::{npz, planetoid};
 use pdadmm_g::dataset::{Dataset, Summary};
+use pdadmm_g::progress::Steps;
 
 /// Name, nodes, undirected edges, features, non-zero features, classes, sizes of the split.
 type Figures = (&'static str, usize, usize, usize, usize, usize, [usize; 3]);
@@ -28,9 +29,11 @@ fn import_gives_published_figures() {
     let scratch = tempfile::tempdir().unwrap();
     for (name, nodes, edges, features, nonzero, classes, split) in PUBLISHED {
         let data = match name {
-            "cora" | "pubmed" => planetoid::import(&raw.join("planetoid"), name),
-            "amazon-computers" => npz::import(&raw.join("npz/amazon_electronics_computers.npz"), name),
-            _ => npz::import(&raw.join("npz/ms_academic_phy.npz"), name),
+            "cora" | "pubmed" => planetoid::import(&raw.join("planetoid"), name, &Steps::silent()),
+            "amazon-computers" => {
+                npz::import(&raw.join("npz/amazon_electronics_computers.npz"), name, &Steps::silent())
+            }
+            _ => npz::import(&raw.join("npz/ms_academic_phy.npz"), name, &Steps::silent()),
         }
         .unwrap();
         let summary = Summary::of(&data);

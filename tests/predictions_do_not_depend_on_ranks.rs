@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use ndarray::{Array1, Array2};
 use pdadmm_g::cli::predict::{PredictArguments, run};
+use pdadmm_g::cli::progress::ProgressArguments;
 use pdadmm_g::dataset::generate::{GenerateSettings, generate};
 use pdadmm_g::dataset::{Dataset, checksum};
 use pdadmm_g::graph::{FeatureNorm, renormalised_adjacency};
@@ -58,6 +59,7 @@ impl Folder {
             threads: 1,
             split: None,
             trust_files: true,
+            progress: ProgressArguments::default(),
         }
     }
 

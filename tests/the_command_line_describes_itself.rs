@@ -23,6 +23,7 @@ fn manual_pages_have_every_flag_of_the_help() {
         &["predict"],
         &["report"],
         &["dataset", "import"],
+        &["dataset", "augment"],
         &["traffic"],
         &["scaling"],
         &["plan"],
@@ -94,4 +95,29 @@ fn a_log_has_lines_with_the_time_left_and_a_bar_only_where_asked_for() {
     quiet.args(["train", "--progress", "bar", "--quiet", "--data"]).arg(&data);
     quiet.arg("--output").arg(scratch.path().join("quiet")).args(settings.split_whitespace());
     assert_eq!(program::succeed(&mut quiet).stdout, "");
+}
+
+#[test]
+fn commands_that_end_soon_show_no_progress() {
+    let scratch = tempfile::tempdir().unwrap();
+    let [data, augmented, run, prediction] =
+        ["data.h5", "augmented.h5", "run", "prediction.h5"].map(|name| scratch.path().join(name));
+    program::generate(&data, 200, 6, 2, 40);
+    program::train(None, 1, &data, &run, "--layers 2 --neurons 6 --iterations 2");
+    let mut augment = program::alone();
+    augment.args(["dataset", "augment", "--overwrite", "--data"]).arg(&data).arg("--output").arg(&augmented);
+    let mut predict = program::alone();
+    predict.args(["predict", "--overwrite", "--data"]).arg(&data).arg("--model").arg(run.join("model.h5"));
+    predict.arg("--output").arg(&prediction);
+    for command in [&mut augment, &mut predict] {
+        for show in ["lines", "bar"] {
+            let outcome = program::succeed(command.env("PDADMM_PROGRESS", show));
+            assert_eq!(outcome.stderr, "");
+            assert!(
+                !outcome.stdout.contains(" left") && !outcome.stdout.contains('\u{1b}'),
+                "{}",
+                outcome.stdout
+            );
+        }
+    }
 }

@@ -16,6 +16,7 @@ use crate::parallel::features::{DistributedFeatures, OwnRows};
 use crate::parallel::memory::peaks_of_ranks;
 use crate::parallel::row_messages::Label;
 use crate::parallel::{Communicator, WaitPolicy, agree};
+use crate::progress::Steps;
 use crate::storage::{
     StorageError, checksum, io_error, refuse_existing, unwritten, write_text, write_whole_or,
 };
@@ -70,13 +71,15 @@ struct Prepared {
 }
 
 /// Computes and stores the augmented features of all nodes in single precision; rank 0 gets the report. The values
-/// are the same, bit by bit, for every number of ranks and threads. All ranks call it together.
+/// are the same, bit by bit, for every number of ranks and threads. All ranks call it together; on rank 0 `steps` tells
+/// how many are written.
 ///
 /// # Errors
 /// See [`AugmentError`].
 pub fn augment(
     settings: &AugmentSettings,
     communicator: &dyn Communicator,
+    steps: &Steps,
 ) -> Result<Option<AugmentReport>, AugmentError> {
     let policy = WaitPolicy::new();
     let prepared = prepare(settings, communicator);
@@ -89,7 +92,9 @@ pub fn augment(
         &settings.operators,
         settings.feature_norm,
     )?;
-    let job = Job { settings, communicator, features: &features, workers: &workers };
+    let job = Job { settings, communicator, features: &features, workers: &workers, steps };
+    steps.begin(features.shares().nodes().saturating_mul(features.width()));
+    steps.doing("augmenting");
     let meet = |opened| agree(communicator, &policy, "output", opened, DatasetError::describe);
     let written = if communicator.rank() == 0 {
         let mut have_met = false;
@@ -154,6 +159,7 @@ struct Job<'a> {
     communicator: &'a dyn Communicator,
     features: &'a DistributedFeatures<'a, f32>,
     workers: &'a Workers,
+    steps: &'a Steps,
 }
 
 impl Job<'_> {
@@ -237,6 +243,7 @@ impl Job<'_> {
                             output.values.write_slice(values, s![row..row + rows, first..first + columns])
                         });
                     failed = failed.take().or(written.err());
+                    self.steps.advance(values.len());
                 };
                 write(shares.run(rank).start, flat(values));
                 for from in 1..ranks {

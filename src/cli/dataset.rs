@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::Failure;
+use super::progress::ProgressArguments;
 use crate::augment::{AugmentReport, AugmentSettings, augment};
-use crate::dataset::generate::{GenerateSettings, generate};
+use crate::dataset::generate::{GenerateSettings, generate_in_steps};
 use crate::dataset::import::{edge_list, graphsaint, npz, ogb, planetoid};
 use crate::dataset::{Dataset, DatasetError, Summary, checksum};
 use crate::error_chain;
@@ -65,6 +66,9 @@ pub struct ImportArguments {
     /// Replace the output if it exists
     #[arg(long)]
     pub overwrite: bool,
+    /// How far the work is.
+    #[command(flatten)]
+    pub progress: ProgressArguments,
 }
 
 /// Arguments of `dataset generate`.
@@ -109,6 +113,9 @@ pub struct GenerateArguments {
     /// Replace the output if it exists
     #[arg(long)]
     pub overwrite: bool,
+    /// How far the work is.
+    #[command(flatten)]
+    pub progress: ProgressArguments,
 }
 
 /// Arguments of `dataset augment`.
@@ -135,6 +142,9 @@ pub struct AugmentArguments {
     /// Read the file without inspecting it in a process of its own first
     #[arg(long)]
     pub trust_files: bool,
+    /// How far the work is.
+    #[command(flatten)]
+    pub progress: ProgressArguments,
 }
 
 /// Arguments of `dataset check`.
@@ -188,20 +198,23 @@ fn run_import(arguments: &ImportArguments) -> Result<(), DatasetError> {
         let stem = if input.is_dir() { input.file_name() } else { input.file_stem() };
         stem.map_or("imported".into(), |stem| stem.to_string_lossy().into_owned())
     });
+    let steps = arguments.progress.steps(&SingleProcess);
     let data = match arguments.format {
-        Format::Planetoid => planetoid::import(input, &name),
-        Format::Npz => npz::import(input, &name),
-        Format::Ogb => ogb::import(input, &name),
-        Format::Graphsaint => graphsaint::import(input, &name),
-        Format::EdgeList => edge_list::import(input, &name, arguments.directed),
+        Format::Planetoid => planetoid::import(input, &name, &steps),
+        Format::Npz => npz::import(input, &name, &steps),
+        Format::Ogb => ogb::import(input, &name, &steps),
+        Format::Graphsaint => graphsaint::import(input, &name, &steps),
+        Format::EdgeList => edge_list::import(input, &name, arguments.directed, &steps),
     }?;
-    data.write(output, arguments.overwrite)?;
+    data.write_in_steps(output, arguments.overwrite, &steps)?;
+    drop(steps);
     report(&data, output)
 }
 
 fn run_generate(arguments: &GenerateArguments) -> Result<(), DatasetError> {
     refuse_existing(&arguments.output, arguments.overwrite)?;
-    let data = generate(&GenerateSettings {
+    let steps = arguments.progress.steps(&SingleProcess);
+    let settings = GenerateSettings {
         name: arguments.name.clone(),
         nodes: arguments.nodes,
         features: arguments.features,
@@ -213,8 +226,10 @@ fn run_generate(arguments: &GenerateArguments) -> Result<(), DatasetError> {
         train_nodes: arguments.train_nodes,
         val_nodes: arguments.val_nodes,
         test_nodes: arguments.test_nodes,
-    })?;
-    data.write(&arguments.output, arguments.overwrite)?;
+    };
+    let data = generate_in_steps(&settings, &steps)?;
+    data.write_in_steps(&arguments.output, arguments.overwrite, &steps)?;
+    drop(steps);
     report(&data, &arguments.output)
 }
 
@@ -242,7 +257,10 @@ pub fn run_augment(
         threads: usize::from(*threads),
         inspected: findings.agree(communicator)?.into_iter().next(),
     };
-    let report = augment(&settings, communicator).map_err(|error| Failure {
+    let steps = arguments.progress.steps(communicator);
+    let augmented = augment(&settings, communicator, &steps);
+    drop(steps);
+    let report = augmented.map_err(|error| Failure {
         message: error_chain(&error),
         exit_code: error.exit_code(),
         is_joint: error.is_joint(),

@@ -4,6 +4,7 @@ pub mod dataset;
 pub mod definitions;
 pub mod plan;
 pub mod predict;
+pub mod progress;
 pub mod report;
 pub mod scaling;
 mod signals;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::Failure;
+use super::progress::ProgressArguments;
 use crate::inspection::{FileKind, Findings};
 use crate::parallel::Communicator;
 use crate::predict::{Accuracies, PredictSettings, Report, Share, predict};
@@ -34,6 +35,9 @@ pub struct PredictArguments {
     /// Read files without inspecting them in a process of their own first
     #[arg(long)]
     pub trust_files: bool,
+    /// How far the work is.
+    #[command(flatten)]
+    pub progress: ProgressArguments,
 }
 
 /// Inspects the files to be read; before MPI starts.
@@ -63,7 +67,10 @@ pub fn run(
         inspected_model: inspected.next(),
         inspected_data: inspected.next(),
     };
-    let report = predict(&settings, communicator)?;
+    let steps = arguments.progress.steps(communicator);
+    let report = predict(&settings, communicator, &steps);
+    drop(steps);
+    let report = report?;
     if let Some(report) = report {
         // Nobody is there to be told when standard output is closed.
         let mut out = std::io::stdout().lock();

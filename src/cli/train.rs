@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use clap::Args;
 
 use super::Failure;
+use super::progress::ProgressArguments;
 use super::signals::listen;
 use crate::error_chain;
 use crate::inspection::{FileKind, Findings};
@@ -15,15 +16,6 @@ use crate::settings::{Precision, RawSettings, Settings, SettingsError, resumed};
 use crate::train::{
     Ended, RunOptions, Screen, TrainError, checkpoint_files, same_command, train, train_several,
 };
-
-/// How a run shows how far it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum ShowProgress {
-    /// A bar below the lines, wherever standard output leads
-    Bar,
-    /// Lines alone
-    Lines,
-}
 
 /// Arguments of `train`.
 #[derive(Debug, Args)]
@@ -43,10 +35,9 @@ pub struct TrainArguments {
     /// Print nothing but warnings and errors
     #[arg(long, help_heading = "Run", conflicts_with = "json")]
     pub quiet: bool,
-    /// Show how far the run is by a bar, or by the lines of its table alone; by itself a bar where standard output and
-    /// standard error are a terminal, which ranks under mpirun often are not told
-    #[arg(long, help_heading = "Run", value_enum, env = "PDADMM_PROGRESS", hide_env_values = true)]
-    pub progress: Option<ShowProgress>,
+    /// Whether there is a bar.
+    #[command(flatten)]
+    pub progress: ProgressArguments,
     /// Print the summary as JSON, and nothing else
     #[arg(long, help_heading = "Run")]
     pub json: bool,
@@ -102,7 +93,7 @@ pub fn run(
     }
     let inspected = findings.agree(communicator)?.into_iter().next();
     let screen = match communicator.rank() == 0 && screen_is_on(arguments) {
-        true => screen(arguments.progress),
+        true => screen(&arguments.progress),
         false => Screen::silent(),
     };
     let flag = listen(communicator.rank());
@@ -149,14 +140,10 @@ fn train_as<T: Real>(
     Ok((outcome.status.exit_code(), serde_json::to_string_pretty(&outcome.summary).unwrap_or_default()))
 }
 
-fn screen(progress: Option<ShowProgress>) -> Screen {
-    use std::io::IsTerminal;
-    // Open MPI gives its ranks a terminal as standard output even where that ends in a file.
-    let is_terminal = std::io::stdout().is_terminal() && std::io::stderr().is_terminal();
-    match progress {
-        Some(ShowProgress::Bar) => Screen::with_bar(),
-        None if is_terminal => Screen::with_bar(),
-        _ => Screen::to(Box::new(std::io::stdout())),
+fn screen(progress: &ProgressArguments) -> Screen {
+    match progress.has_bar() {
+        true => Screen::with_bar(),
+        false => Screen::to(Box::new(std::io::stdout())),
     }
 }
 

@@ -13,7 +13,13 @@ use super::error::DatasetError;
 use super::import::edges::undirected;
 use super::split::{Quota, below, draw, generator, shuffle};
 use super::{Dataset, Features};
+use crate::progress::Steps;
 use crate::storage::{filled, reserve};
+
+/// Numbers drawn in the time that an edge takes to be drawn and put in its place, about.
+const EDGE: usize = 16;
+/// Rows of features drawn between two looks at the clock.
+const ROWS: usize = 1024;
 
 /// Settings of a generated data set.
 #[derive(Debug, Clone, PartialEq)]
@@ -59,6 +65,11 @@ impl GenerateSettings {
             val_nodes: None,
             test_nodes: None,
         }
+    }
+
+    /// Edges that are asked for.
+    fn edges(&self) -> usize {
+        (self.nodes as f64 * self.degree / 2.0).round() as usize
     }
 
     /// Checks every setting and settles the sizes of the split.
@@ -127,7 +138,18 @@ fn real(setting: &'static str, found: f64, low: f64, high: f64) -> Result<(), Da
 /// # Errors
 /// [`DatasetError::Setting`] where a setting is impossible, and a fault where memory is short.
 pub fn generate(settings: &GenerateSettings) -> Result<Dataset, DatasetError> {
+    generate_in_steps(settings, &Steps::silent())
+}
+
+/// As [`generate`]; `steps` tells how far it is.
+///
+/// # Errors
+/// As [`generate`].
+pub fn generate_in_steps(settings: &GenerateSettings, steps: &Steps) -> Result<Dataset, DatasetError> {
     let quota = settings.validate()?;
+    let drawn = settings.edges().saturating_mul(EDGE);
+    steps.begin(drawn.saturating_add(settings.nodes.saturating_mul(settings.features)));
+    steps.doing("drawing edges");
     let in_memory = |fault: crate::storage::Fault| fault.in_file(std::path::Path::new(&settings.name));
     let mut generator = generator(settings.seed);
 
@@ -137,7 +159,9 @@ pub fn generate(settings: &GenerateSettings) -> Result<Dataset, DatasetError> {
 
     let pairs = edges(settings, &labels, &mut generator).map_err(in_memory)?;
     let adjacency = undirected("generated edges", settings.nodes, pairs).map_err(in_memory)?;
-    let features = features(settings, &labels, &mut generator).map_err(in_memory)?;
+    steps.advance(drawn);
+    steps.doing("drawing features");
+    let features = features(settings, &labels, &mut generator, steps).map_err(in_memory)?;
     let split = draw(&labels, settings.classes, &quota, settings.seed);
     Ok(Dataset {
         name: settings.name.clone(),
@@ -165,7 +189,7 @@ fn edges(
     let start = |class: usize| {
         class * (settings.nodes / settings.classes) + class.min(settings.nodes % settings.classes)
     };
-    let wanted = (settings.nodes as f64 * settings.degree / 2.0).round() as usize;
+    let wanted = settings.edges();
     let mut pairs: Vec<(u32, u32)> = reserve("edges", wanted)?;
     // Repeated pairs are few in sparse graphs; a fixed number of rounds also ends where the wanted
     // number of pairs does not exist, as with tiny classes and homophily 1.
@@ -203,6 +227,7 @@ fn features(
     settings: &GenerateSettings,
     labels: &[i64],
     generator: &mut ChaCha8Rng,
+    steps: &Steps,
 ) -> Result<Array2<f32>, crate::storage::Fault> {
     let d = settings.features;
     let too_many = || {
@@ -222,12 +247,15 @@ fn features(
     }
     let size = d.checked_mul(labels.len()).ok_or_else(too_many)?;
     let mut values: Vec<f32> = filled("/features", size, 0.0)?;
-    for (row, &label) in values.chunks_exact_mut(d).zip(labels) {
-        let mean = means.get(label as usize * d..).unwrap_or_default();
-        for (value, mean) in row.iter_mut().zip(mean) {
-            let noise: f32 = StandardNormal.sample(generator);
-            *value = mean + noise;
+    for (rows, labels) in values.chunks_mut(d.saturating_mul(ROWS)).zip(labels.chunks(ROWS)) {
+        for (row, &label) in rows.chunks_exact_mut(d).zip(labels) {
+            let mean = means.get(label as usize * d..).unwrap_or_default();
+            for (value, mean) in row.iter_mut().zip(mean) {
+                let noise: f32 = StandardNormal.sample(generator);
+                *value = mean + noise;
+            }
         }
+        steps.advance(rows.len());
     }
     Array2::from_shape_vec((labels.len(), d), values).map_err(|_| too_many())
 }

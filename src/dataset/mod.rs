@@ -41,6 +41,14 @@ impl Features {
         }
     }
 
+    /// Number of entries that are stored.
+    pub fn stored(&self) -> usize {
+        match self {
+            Features::Dense(h) => h.len(),
+            Features::Sparse(h) => h.nnz(),
+        }
+    }
+
     /// Number of features d.
     pub fn dimension(&self) -> usize {
         match self {

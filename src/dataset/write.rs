@@ -3,10 +3,12 @@
 use std::path::Path;
 
 use hdf5::{Group, H5Type};
+use ndarray::{Axis, s};
 
 use super::error::DatasetError;
 use super::file::{CSR_ENCODING, CSR_VERSION, FORMAT, FORMAT_VERSION};
 use super::{Dataset, Features, SparseMatrix};
+use crate::progress::Steps;
 use crate::storage::{write_text, write_whole};
 
 /// Data sets from this size on are compressed; below, chunks cost more than they save.
@@ -24,12 +26,28 @@ impl Dataset {
     /// A broken rule of the format, an existing file unless `overwrite`, or a failing disk; an
     /// existing file is then as it was.
     pub fn write(&self, path: impl AsRef<Path>, overwrite: bool) -> Result<(), DatasetError> {
-        let path = path.as_ref();
-        self.check().map_err(|fault| fault.in_file(path))?;
-        Ok(write_whole(path, overwrite, |temporary| self.write_hdf5(temporary))?)
+        self.write_in_steps(path, overwrite, &Steps::silent())
     }
 
-    fn write_hdf5(&self, path: &Path) -> hdf5::Result<()> {
+    /// As [`Dataset::write`]; `steps` tells how far it is.
+    ///
+    /// # Errors
+    /// As [`Dataset::write`].
+    pub fn write_in_steps(
+        &self,
+        path: impl AsRef<Path>,
+        overwrite: bool,
+        steps: &Steps,
+    ) -> Result<(), DatasetError> {
+        let path = path.as_ref();
+        self.check().map_err(|fault| fault.in_file(path))?;
+        let edges = self.adjacency.nnz();
+        steps.begin(edges + self.features.stored());
+        steps.doing("writing");
+        Ok(write_whole(path, overwrite, |temporary| self.write_hdf5(temporary, steps))?)
+    }
+
+    fn write_hdf5(&self, path: &Path, steps: &Steps) -> hdf5::Result<()> {
         let file = hdf5::File::create(path)?;
         write_text(&file, "format", FORMAT)?;
         file.new_attr::<i64>().create("format_version")?.write_scalar(&FORMAT_VERSION)?;
@@ -38,12 +56,19 @@ impl Dataset {
             .create("num_classes")?
             .write_scalar(&i64::try_from(self.num_classes).unwrap_or(i64::MAX))?;
         write_compressed_rows(&file, "adjacency", &self.adjacency)?;
+        steps.advance(self.adjacency.nnz());
         match &self.features {
             Features::Sparse(matrix) => write_compressed_rows(&file, "features", matrix)?,
             Features::Dense(matrix) => {
                 // Not compressed: gzip gains little on measured numbers and slows reading down.
-                let rows = matrix.as_standard_layout();
-                file.new_dataset_builder().with_data(&rows).create("features")?;
+                let all = file.new_dataset::<f32>().shape(matrix.dim()).create("features")?;
+                let rows = (CHUNK_BYTES / size_of::<f32>() / matrix.ncols().max(1)).max(1);
+                let mut first = 0;
+                for block in matrix.axis_chunks_iter(Axis(0), rows) {
+                    all.write_slice(&block.as_standard_layout(), s![first..first + block.nrows(), ..])?;
+                    first += block.nrows();
+                    steps.advance(block.len());
+                }
             }
         }
         write_list(&file, "labels", &self.labels)?;

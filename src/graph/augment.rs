@@ -95,11 +95,7 @@ impl<'a, T: Real> Augmentation<'a, T> {
 
     /// Multiplications of [`Augmentation::project`] for one neuron.
     pub fn project_cost(&self) -> usize {
-        let stored = match self.features {
-            Features::Dense(h) => h.len(),
-            Features::Sparse(h) => h.nnz(),
-        };
-        self.operators.count() * stored + self.operators.degree() * self.adjacency.stored()
+        self.operators.count() * self.features.stored() + self.operators.degree() * self.adjacency.stored()
     }
 
     /// Hands every block of columns to `take`, in order of columns.
@@ -160,13 +156,18 @@ impl<'a, T: Real> Augmentation<'a, T> {
     }
 
     /// Y = Σ_k ψ_k(Ã) H W_kᵀ for all nodes, N × n_1, without forming X: first projected, then propagated, by
-    /// Horner's rule. `w` is n_1 × K d. Cost: 2 n_1 (K nnz(H) + degree nnz(Ã)).
-    pub fn project(&self, w: &Array2<T>, workers: &Workers) -> Array2<T> {
+    /// Horner's rule. `w` is n_1 × K d. Cost: 2 n_1 (K nnz(H) + degree nnz(Ã)); `done` is told of each part of the
+    /// multiplications for one neuron, [`Augmentation::project_cost`] in all.
+    pub fn project(&self, w: &Array2<T>, workers: &Workers, mut done: impl FnMut(usize)) -> Array2<T> {
         let d = self.features.dimension();
         let shape = (self.features.nodes(), w.nrows());
         let everything = vec![true; shape.0];
         let projected: Vec<Array2<T>> = (0..self.operators.count())
-            .map(|k| self.times(&w.slice(s![.., k * d..(k + 1) * d]).to_owned(), workers))
+            .map(|k| {
+                let projected = self.times(&w.slice(s![.., k * d..(k + 1) * d]).to_owned(), workers);
+                done(self.features.stored());
+                projected
+            })
             .collect();
         let mut y = Array2::zeros(shape);
         let mut next = Array2::zeros(shape);
@@ -174,6 +175,7 @@ impl<'a, T: Real> Augmentation<'a, T> {
             if j < self.operators.degree() {
                 self.adjacency.apply(&y, &everything, &mut next, workers);
                 std::mem::swap(&mut y, &mut next);
+                done(self.adjacency.stored());
             }
             for (psi, hw) in self.operators.list().iter().zip(&projected) {
                 let c = psi.coefficients().get(j).copied().unwrap_or(0.0);
@@ -325,7 +327,7 @@ mod tests {
                     prop_assert!((&row - &expected.row(i)).iter().all(|e| e.abs() < 1e-12));
                 }
                 let w = Array2::from_shape_fn((4, k * d), |(i, j)| ((i * 13 + j * 7) % 11) as f64 - 5.0);
-                let y = plan.project(&w, &Workers::one());
+                let y = plan.project(&w, &Workers::one(), |_| ());
                 let direct = expected.dot(&w.t());
                 prop_assert!((&y - &direct).iter().zip(&direct).all(|(e, d)| e.abs() < 1e-9 * (1.0 + d.abs())));
             }

@@ -19,7 +19,8 @@ pub fn node_blocks(nodes: usize) -> NodeBlocks {
 impl<T: Real> Model<T> {
     /// z_1 = Σ_k ψ_k(Ã) H W_1kᵀ + b_1 of all nodes, N × n_1.
     ///
-    /// Cost: 2 n_1 (K nnz(H) + degree nnz(Ã)).
+    /// Cost: 2 n_1 (K nnz(H) + degree nnz(Ã)); `start` is told of the multiplications for one neuron before they begin,
+    /// and `done` of each part of them.
     ///
     /// # Errors
     /// [`ModelError::DoesNotFit`] where H has another number of features.
@@ -28,12 +29,15 @@ impl<T: Real> Model<T> {
         adjacency: &RenormalisedAdjacency<T>,
         features: &Features,
         workers: &Workers,
+        start: impl FnOnce(usize),
+        done: impl FnMut(usize),
     ) -> Result<Array2<T>, ModelError> {
         self.check_fits(features.dimension(), self.num_classes)?;
         let (first, _) = self.first_and_hidden();
         // Nothing but `project` is asked of it, which needs no list of nodes.
         let augmentation = Augmentation::new(adjacency, features, &self.operators, self.feature_norm, &[]);
-        let mut z = augmentation.project(&first.w, workers);
+        start(augmentation.project_cost());
+        let mut z = augmentation.project(&first.w, workers, done);
         add_to_rows(&mut z, flat_vector(&first.b));
         Ok(z)
     }
@@ -48,7 +52,7 @@ impl<T: Real> Model<T> {
         features: &Features,
         workers: &Workers,
     ) -> Result<Array2<T>, ModelError> {
-        let z = self.first_layer(adjacency, features, workers)?;
+        let z = self.first_layer(adjacency, features, workers, |_| (), |_| ())?;
         let mut logits = Array2::zeros((z.nrows(), self.num_classes));
         for block in node_blocks(z.nrows()).ranges() {
             let below = z.slice(s![block.clone(), ..]).to_owned();

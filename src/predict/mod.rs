@@ -16,11 +16,15 @@ use crate::graph::renormalised_adjacency;
 use crate::linalg::{Real, Workers};
 use crate::model::{Model, ModelError, ModelFile, Provenance};
 use crate::parallel::{Communicator, JointFailure, WaitPolicy, agree, broadcast};
+use crate::progress::Steps;
 use crate::settings::Precision;
 use crate::storage::refuse_existing;
 
 pub use accuracy::{Accuracies, Share};
 pub use error::PredictError;
+
+/// Multiplications of a dense product in the time of one of a sparse product, about.
+const SCATTERED: usize = 8;
 
 /// What to predict with what, and where the result goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,17 +88,22 @@ enum AnyTask {
 }
 
 /// Predicts on all ranks together and writes the output; rank 0 gets the report. The output is the same, bit by bit,
-/// for every number of ranks and threads.
+/// for every number of ranks and threads. On rank 0 `steps` tells how far it is.
 ///
 /// # Errors
 /// The same on all ranks; see [`PredictError`] for the reasons.
 pub fn predict(
     settings: &PredictSettings,
     communicator: &dyn Communicator,
+    steps: &Steps,
 ) -> Result<Option<Report>, JointFailure> {
     let patient = WaitPolicy::new().patient();
     let prepared = Workers::new(settings.threads).map_err(PredictError::from).and_then(|workers| {
-        let task = if communicator.rank() == 0 { Some(prepare(settings, &workers)?) } else { None };
+        let task = if communicator.rank() == 0 {
+            Some(prepare(settings, communicator.size(), &workers, steps)?)
+        } else {
+            None
+        };
         Ok((workers, task))
     });
     let (workers, task) =
@@ -106,8 +115,8 @@ pub fn predict(
     };
     let is_double = vec![u8::from(double.is_some())];
     match broadcast(communicator, &patient, "precision", 0, is_double)?.as_slice() {
-        [0] => finish(settings, single, communicator, &workers),
-        _ => finish(settings, double, communicator, &workers),
+        [0] => finish(settings, single, communicator, &workers, steps),
+        _ => finish(settings, double, communicator, &workers, steps),
     }
 }
 
@@ -117,6 +126,7 @@ fn finish<T: Real>(
     task: Option<Task<T>>,
     communicator: &dyn Communicator,
     workers: &Workers,
+    steps: &Steps,
 ) -> Result<Option<Report>, JointFailure> {
     let Some(task) = task else {
         share::work::<T>(communicator, workers)?;
@@ -126,7 +136,10 @@ fn finish<T: Real>(
         return Ok(None);
     };
     let Task { model, z, labels, split, mut report } = task;
-    let written = share::lead(model.hidden(), model.num_classes(), &z, communicator, workers)?
+    steps.doing("predicting: layers above the first");
+    let cost = hidden_cost(&model, communicator.size());
+    let done = |nodes: usize| steps.advance(nodes.saturating_mul(cost));
+    let written = share::lead(model.hidden(), model.num_classes(), &z, communicator, workers, done)?
         .map_err(PredictError::from)
         .and_then(|prediction| {
             report.accuracies = Accuracies::of(&prediction.classes, &labels, split.as_ref());
@@ -137,13 +150,29 @@ fn finish<T: Real>(
     Ok(Some(report))
 }
 
+/// What a node costs in the layers above the first, which the ranks share, in multiplications of the first, which are
+/// scattered over memory and take longer.
+fn hidden_cost<T: Real>(model: &Model<T>, ranks: usize) -> usize {
+    let all: usize = model.hidden().iter().map(|layer| layer.w.len()).sum();
+    (all / SCATTERED / ranks).max(1)
+}
+
 /// Rank 0: everything that can be refused is refused before the long work.
-fn prepare(settings: &PredictSettings, workers: &Workers) -> Result<AnyTask, PredictError> {
+fn prepare(
+    settings: &PredictSettings,
+    ranks: usize,
+    workers: &Workers,
+    steps: &Steps,
+) -> Result<AnyTask, PredictError> {
     check_output(settings)?;
     let file = ModelFile::open_inspected(&settings.model, settings.inspected_model.as_deref())?;
     Ok(match file.precision() {
-        Precision::F32 => AnyTask::F32(prepare_as(file.read()?, Precision::F32, settings, workers)?),
-        Precision::F64 => AnyTask::F64(prepare_as(file.read()?, Precision::F64, settings, workers)?),
+        Precision::F32 => {
+            AnyTask::F32(prepare_as(file.read()?, Precision::F32, settings, ranks, workers, steps)?)
+        }
+        Precision::F64 => {
+            AnyTask::F64(prepare_as(file.read()?, Precision::F64, settings, ranks, workers, steps)?)
+        }
     })
 }
 
@@ -151,7 +180,9 @@ fn prepare_as<T: Real>(
     model: Model<T>,
     precision: Precision,
     settings: &PredictSettings,
+    ranks: usize,
     workers: &Workers,
+    steps: &Steps,
 ) -> Result<Task<T>, PredictError> {
     let file = DatasetFile::open_inspected(&settings.data, settings.inspected_data.as_deref())?;
     model.check_fits(file.header().features, file.header().num_classes)?;
@@ -163,7 +194,14 @@ fn prepare_as<T: Real>(
     };
     let (name, split) = chosen.map(|(name, split)| (name.to_string(), split.clone())).unzip();
     let adjacency = renormalised_adjacency(&file.adjacency()?);
-    let z = model.first_layer(&adjacency, &file.features()?, workers)?;
+    let (neurons, nodes) = (model.layers().first().map_or(1, |first| first.w.nrows()), outline.header.nodes);
+    let start = |cost: usize| {
+        let above = nodes.saturating_mul(hidden_cost(&model, ranks));
+        steps.begin(cost.saturating_mul(neurons).saturating_add(above));
+        steps.doing("predicting: layer 1");
+    };
+    let done = |cost: usize| steps.advance(cost.saturating_mul(neurons));
+    let z = model.first_layer(&adjacency, &file.features()?, workers, start, done)?;
     let report = Report {
         dataset: outline.header.name,
         checksum: file.checksum()?,

@@ -26,7 +26,8 @@ struct Outstanding {
     outcome: Pending,
 }
 
-/// Rank 0: classes and probabilities of all nodes from z_1 (N × n_1), or the first block's overflow.
+/// Rank 0: classes and probabilities of all nodes from z_1 (N × n_1), or the first block's overflow. `done` is told of
+/// the nodes of each block that has them.
 ///
 /// # Errors
 /// [`CommError`] if the ranks lose each other.
@@ -36,6 +37,7 @@ pub(super) fn lead<T: Real>(
     z: &Array2<T>,
     communicator: &dyn Communicator,
     workers: &Workers,
+    done: impl Fn(usize),
 ) -> Result<Result<Prediction<T>, ModelError>, CommError> {
     let policy = WaitPolicy::new();
     let (nodes, size) = (z.nrows(), communicator.size());
@@ -45,6 +47,7 @@ pub(super) fn lead<T: Real>(
     let mut failure: Option<(usize, ModelError)> = None;
     let mut keep = |block: usize, outcome: Outcome<T>| {
         let range = blocks.range(block);
+        done(range.len());
         match outcome {
             Ok(part) => {
                 if let Some(place) = all.classes.get_mut(range.clone()) {

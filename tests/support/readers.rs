@@ -6,6 +6,7 @@ use std::path::Path;
 
 use pdadmm_g::dataset::import::npy::NumpyArray;
 use pdadmm_g::dataset::import::{edge_list, graphsaint, npz, ogb, planetoid};
+use pdadmm_g::progress::Steps;
 use pdadmm_g::quantize::{Expected, Header, Kind, LevelSet, Scratch, Stream, Wire, decode_raw};
 use pdadmm_g::settings::RawSettings;
 
@@ -77,7 +78,7 @@ pub fn csv(bytes: &[u8]) -> bool {
     in_folder(|folder| {
         let names = ["edges.csv", "features.csv", "labels.csv", "splits.csv"];
         names.iter().zip(parts(bytes)).for_each(|(name, part)| put(folder, name, part));
-        edge_list::import(folder, "fuzz", false).is_ok()
+        edge_list::import(folder, "fuzz", false, &Steps::silent()).is_ok()
     })
 }
 
@@ -95,7 +96,7 @@ pub fn gzip(bytes: &[u8]) -> bool {
         ] {
             put(folder, name, text.as_bytes());
         }
-        ogb::import(folder, "fuzz").is_ok()
+        ogb::import(folder, "fuzz", &Steps::silent()).is_ok()
     })
 }
 
@@ -106,7 +107,7 @@ pub fn json(bytes: &[u8]) -> bool {
         names.iter().zip(parts(bytes)).for_each(|(name, part)| put(folder, name, part));
         put(folder, "adj_full.npz", include_bytes!("../seeds/graphsaint-adjacency"));
         put(folder, "feats.npy", include_bytes!("../seeds/graphsaint-features"));
-        graphsaint::import(folder, "fuzz").is_ok()
+        graphsaint::import(folder, "fuzz", &Steps::silent()).is_ok()
     })
 }
 

@@ -11,6 +11,7 @@ use pdadmm_g::graph::{FeatureNorm, Operators};
 use pdadmm_g::inspection::FileKind;
 use pdadmm_g::model::{Model, ModelLayer, Provenance};
 use pdadmm_g::parallel::SingleProcess;
+use pdadmm_g::progress::Steps;
 use pdadmm_g::settings::{Quantize, RawSettings};
 use pdadmm_g::train::{RunOptions, train};
 
@@ -80,7 +81,7 @@ fn augment_in_place(path: &Path) {
         threads: 1,
         inspected: None,
     };
-    augment(&settings, &SingleProcess).expect("augmented features");
+    augment(&settings, &SingleProcess, &Steps::silent()).expect("augmented features");
 }
 
 /// The file of one rank with three layers after three iterations, p and q quantized.

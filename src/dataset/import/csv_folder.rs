@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 
 use flate2::read::MultiGzDecoder;
 
+use super::now_reading;
 use crate::dataset::check;
 use crate::dataset::error::DatasetError;
+use crate::progress::{Counted, Steps};
 use crate::storage::hdf5_source::DEFLATE_LIMIT;
 use crate::storage::{Fault, io_error};
 
@@ -28,7 +30,7 @@ pub(crate) fn find(folder: &Path, name: &str) -> Option<PathBuf> {
 
 impl Table {
     /// Opens `folder/name` or `folder/name.gz`.
-    pub(crate) fn open(folder: &Path, name: &str) -> Result<Table, DatasetError> {
+    pub(crate) fn open(folder: &Path, name: &str, steps: &Steps) -> Result<Table, DatasetError> {
         let Some(path) = find(folder, name) else {
             return Err(Fault::new(format!("{name} or {name}.gz"), "a CSV file", "no such file")
                 .advise("give the folder that holds the files of this format")
@@ -38,6 +40,8 @@ impl Table {
         let file = File::open(&path).map_err(io_error(&path, "open the file"))?;
         let length = file.metadata().map_err(io_error(&path, "open the file"))?.len();
         let zipped = path.extension().is_some_and(|extension| extension == "gz");
+        now_reading(steps, &path);
+        let file = Counted::new(file, steps);
         let reader: Box<dyn Read> = if zipped {
             Box::new(MultiGzDecoder::new(file).take(length.saturating_mul(DEFLATE_LIMIT)))
         } else {

@@ -4,11 +4,13 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use super::begin_reading;
 use super::csv_folder::{Table, find, label, read_features};
 use super::edges::weighted;
 use crate::dataset::error::DatasetError;
 use crate::dataset::split::standard_splits;
 use crate::dataset::{Dataset, Features, Split, check};
+use crate::progress::Steps;
 use crate::storage::{Fault, filled};
 
 /// Imports a folder. Each file may be gzipped (`.gz`) and may start with a row of column names.
@@ -22,11 +24,13 @@ use crate::storage::{Fault, filled};
 ///
 /// # Errors
 /// A file that is missing, has a field that is no number, or does not fit the others.
-pub fn import(folder: &Path, name: &str, directed: bool) -> Result<Dataset, DatasetError> {
-    let features = read_features(Table::open(folder, "features.csv")?.skip_header()?)?;
+pub fn import(folder: &Path, name: &str, directed: bool, steps: &Steps) -> Result<Dataset, DatasetError> {
+    let files = ["features.csv", "labels.csv", "edges.csv", "splits.csv"];
+    begin_reading(steps, files.iter().filter_map(|file| find(folder, file)));
+    let features = read_features(Table::open(folder, "features.csv", steps)?.skip_header()?)?;
     let nodes = features.nrows();
 
-    let mut table = Table::open(folder, "labels.csv")?.skip_header()?;
+    let mut table = Table::open(folder, "labels.csv", steps)?.skip_header()?;
     let mut labels = Vec::new();
     while table.next()?.is_some() {
         labels.push(label(&table, 0)?);
@@ -36,7 +40,7 @@ pub fn import(folder: &Path, name: &str, directed: bool) -> Result<Dataset, Data
     let classes = check::sizes(nodes, features.ncols(), classes).map_err(in_folder)?;
     check::labels(&labels, nodes, classes).map_err(|fault| table.fault(fault))?;
 
-    let mut table = Table::open(folder, "edges.csv")?.skip_header()?;
+    let mut table = Table::open(folder, "edges.csv", steps)?.skip_header()?;
     let mut edges: Vec<(u32, u32, f32)> = Vec::new();
     while let Some(record) = table.next()? {
         let has_weight = record.len() > 2;
@@ -47,7 +51,7 @@ pub fn import(folder: &Path, name: &str, directed: bool) -> Result<Dataset, Data
         weighted("edges", nodes, edges.iter().copied(), directed).map_err(|fault| table.fault(fault))?;
 
     let splits = if find(folder, "splits.csv").is_some() {
-        let split = read_split(Table::open(folder, "splits.csv")?.skip_header()?, nodes)?;
+        let split = read_split(Table::open(folder, "splits.csv", steps)?.skip_header()?, nodes)?;
         BTreeMap::from([("public".to_string(), split)])
     } else {
         standard_splits(&labels, classes)

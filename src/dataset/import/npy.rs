@@ -7,7 +7,8 @@ use std::io::{BufReader, Cursor, Read, Seek};
 use std::path::Path;
 
 use super::super::error::DatasetError;
-use super::DOWNLOAD_AGAIN;
+use super::{DOWNLOAD_AGAIN, now_reading};
+use crate::progress::{Counted, Steps};
 use crate::storage::hdf5_source::DEFLATE_LIMIT;
 use crate::storage::{Fault, io_error, reserve};
 
@@ -302,10 +303,11 @@ fn parse_header(place: &str, header: &[u8]) -> Result<(Element, bool, bool, Vec<
 ///
 /// # Errors
 /// The file cannot be read or is not an array of numbers.
-pub fn read_npy(path: &Path) -> Result<NumpyArray<'static>, DatasetError> {
+pub(crate) fn read_npy(path: &Path, steps: &Steps) -> Result<NumpyArray<'static>, DatasetError> {
+    now_reading(steps, path);
     let file = File::open(path).map_err(io_error(path, "open the file"))?;
     let length = file.metadata().map_err(io_error(path, "open the file"))?.len();
-    Ok(NumpyArray::read("the array", &mut BufReader::new(file), length)
+    Ok(NumpyArray::read("the array", &mut BufReader::new(Counted::new(file, steps)), length)
         .map_err(|fault| fault.in_file(path))?)
 }
 
@@ -315,14 +317,15 @@ pub struct NpzArchive<R> {
     archive: zip::ZipArchive<R>,
 }
 
-impl NpzArchive<BufReader<File>> {
+impl NpzArchive<BufReader<Counted<File>>> {
     /// Opens an archive.
     ///
     /// # Errors
     /// The file cannot be read or is not a zip archive.
-    pub fn open(path: &Path) -> Result<Self, DatasetError> {
+    pub(crate) fn open(path: &Path, steps: &Steps) -> Result<Self, DatasetError> {
+        now_reading(steps, path);
         let file = File::open(path).map_err(io_error(path, "open the file"))?;
-        Ok(NpzArchive::new(BufReader::new(file)).map_err(|fault| fault.in_file(path))?)
+        Ok(NpzArchive::new(BufReader::new(Counted::new(file, steps))).map_err(|fault| fault.in_file(path))?)
     }
 }
 

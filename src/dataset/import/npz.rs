@@ -4,11 +4,13 @@
 use std::io::{Read, Seek};
 use std::path::Path;
 
+use super::begin_reading;
 use super::edges::{LooseRows, tidy, undirected};
 use super::npy::NpzArchive;
 use crate::dataset::error::DatasetError;
 use crate::dataset::split::standard_splits;
 use crate::dataset::{Dataset, Features, SparseMatrix, check};
+use crate::progress::Steps;
 use crate::storage::{Fault, reserve};
 
 /// Imports a file: attributes become 1 where they are above 0, edges are symmetrised without
@@ -17,8 +19,9 @@ use crate::storage::{Fault, reserve};
 ///
 /// # Errors
 /// A file that cannot be read or lacks a member, or content that makes no data set.
-pub fn import(path: &Path, name: &str) -> Result<Dataset, DatasetError> {
-    let mut archive = NpzArchive::open(path)?;
+pub fn import(path: &Path, name: &str, steps: &Steps) -> Result<Dataset, DatasetError> {
+    begin_reading(steps, [path.to_path_buf()]);
+    let mut archive = NpzArchive::open(path, steps)?;
     Ok(read(&mut archive, name).map_err(|fault| fault.in_file(path))?)
 }
 

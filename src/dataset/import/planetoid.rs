@@ -7,11 +7,14 @@ use std::path::Path;
 use super::edges::{LooseRows, tidy, undirected};
 use super::npy::{Element, NumpyArray};
 use super::pickle::{Item, Object, Pickle};
-use super::{DOWNLOAD_AGAIN, read_bytes};
+use super::{DOWNLOAD_AGAIN, begin_reading, read_bytes};
 use crate::dataset::error::DatasetError;
 use crate::dataset::{Dataset, Features, Split, check};
+use crate::progress::Steps;
 use crate::storage::{Fault, filled, reserve};
 
+/// The files of a data set, by the ends of their names.
+const PARTS: [&str; 8] = ["x", "tx", "allx", "y", "ty", "ally", "graph", "test.index"];
 /// Number of validation nodes that follow the training nodes.
 const VALIDATION_NODES: usize = 500;
 
@@ -24,10 +27,11 @@ const VALIDATION_NODES: usize = 500;
 ///
 /// # Errors
 /// A file that is missing, cut off, or does not fit the others.
-pub fn import(folder: &Path, name: &str) -> Result<Dataset, DatasetError> {
+pub fn import(folder: &Path, name: &str, steps: &Steps) -> Result<Dataset, DatasetError> {
     check::name("--name", name).map_err(|fault| fault.in_file(folder))?;
     let path = |part: &str| folder.join(format!("ind.{name}.{part}"));
-    let bytes = |part: &str| read_bytes(&path(part));
+    begin_reading(steps, PARTS.map(path));
+    let bytes = |part: &str| read_bytes(&path(part), steps);
     let matrix = |part: &str| {
         let bytes = bytes(part)?;
         csr_matrix(&bytes).map_err(|fault| fault.in_file(&path(part)))
