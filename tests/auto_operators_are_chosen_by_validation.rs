@@ -1,14 +1,21 @@
-//! Does `--operators auto` keep the best candidate by validation accuracy, the same on any ranks, once for a run?
+//! Does `--operators auto` keep the best candidate by validation accuracy, the same on any ranks, once for a run? Is what
+//! cannot run refused before the short runs, and a stop granted between two of them?
 
 #![allow(clippy::unwrap_used)]
 
+use std::cell::RefCell;
+use std::io::{self, Write};
 use std::path::Path;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use pdadmm_g::dataset::generate::{GenerateSettings, generate};
-use pdadmm_g::parallel::ThreadCommunicator;
+use pdadmm_g::parallel::plan::Shards;
+use pdadmm_g::parallel::{Communicator, ThreadCommunicator};
 use pdadmm_g::settings::{Method, OperatorChoice, RawSettings};
 use pdadmm_g::train::operator_search::{CANDIDATES, OperatorSummary};
-use pdadmm_g::train::{RunOptions, train, train_several};
+use pdadmm_g::train::{RunOptions, Screen, train, train_several};
 
 fn raw(folder: &Path, output: &str) -> RawSettings {
     RawSettings {
@@ -109,4 +116,84 @@ fn without_validation_nodes_there_is_nothing_to_choose_by() {
         assert!(error.is_joint() && error.exit_code() == 2, "{error}");
         assert!(error.to_string().contains("--operators auto needs validation nodes"), "{error}");
     }
+}
+
+/// What rank 0 prints.
+#[derive(Clone, Default)]
+struct Printed(Rc<RefCell<Vec<u8>>>);
+
+impl Write for Printed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.borrow_mut().write(bytes)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A run on two ranks that ends with an error, the same on both: exit code and message, and how many candidates were tried.
+fn refused(
+    raw: &RawSettings,
+    options: impl Fn(&dyn Communicator) -> RunOptions + Sync,
+) -> (u8, String, usize) {
+    let settings = raw.clone().check().unwrap();
+    let ends = ThreadCommunicator::run(2, |communicator| {
+        let printed = Printed::default();
+        let screen = Screen::to(Box::new(printed.clone()));
+        let options = RunOptions { screen, ..options(communicator) };
+        let error = train::<f32>(&settings, communicator, options).unwrap_err();
+        assert!(error.is_joint(), "{error}");
+        let tried = String::from_utf8_lossy(&printed.0.borrow()).matches(" validation 0.").count();
+        (error.exit_code(), error.to_string(), tried)
+    });
+    assert_eq!(ends[0], ends[1]);
+    ends[0].clone()
+}
+
+#[test]
+fn what_cannot_run_is_refused_before_the_short_runs() {
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = scratch.path();
+    graph(folder);
+    std::fs::write(folder.join("file"), "").unwrap();
+    std::fs::create_dir(folder.join("used")).unwrap();
+    std::fs::write(folder.join("used/config.toml"), "").unwrap();
+    let plain = |_: &dyn Communicator| RunOptions::default();
+    for method in [Method::Admm, Method::Adam] {
+        let with = |raw| RawSettings { optimizer: Some(method), layers: Some(3), ..raw };
+        let (code, message, tried) = refused(&with(raw(folder, "used")), plain);
+        assert!(code == 2 && tried == 0 && message.contains("already holds a run"), "{message}");
+        let (_, message, tried) = refused(&with(raw(folder, "file/run")), plain);
+        assert!(tried == 0 && message.contains("file/run"), "{message}");
+        let huge = RawSettings { neurons: Some(1 << 20), ..with(raw(folder, "huge")) };
+        let (code, message, tried) = refused(&huge, plain);
+        assert!(code == 2 && tried == 0 && message.contains("of memory"), "{message}");
+    }
+    let shards = RawSettings { shards: Some(Shards::Of(4)), layers: Some(3), ..raw(folder, "shards") };
+    let (code, message, tried) = refused(&shards, plain);
+    assert!(code == 2 && tried == 0 && message.contains("--shards"), "{message}");
+}
+
+#[test]
+fn a_stop_is_granted_between_two_candidates() {
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = scratch.path();
+    graph(folder);
+    let settings = RawSettings { layers: Some(3), ..raw(folder, "run") };
+    // Rank 1 is told to stop while the second candidate is tried.
+    let signal = |communicator: &dyn Communicator| {
+        let (rank, asked) = (communicator.rank(), AtomicUsize::new(0));
+        let stop = Box::new(move |_| rank == 1 && asked.fetch_add(1, Ordering::Relaxed) == 2);
+        RunOptions { stop, ..RunOptions::default() }
+    };
+    let (code, message, tried) = refused(&settings, signal);
+    assert!(code == 75 && tried == 2 && message.contains("told to stop by a signal"), "{tried}: {message}");
+    assert!(message.contains("nothing has been trained yet: start the command again"), "{message}");
+    assert!(!folder.join("run").exists());
+
+    let settings = RawSettings { max_time: Some("1s".parse().unwrap()), ..settings };
+    let long_ago = Instant::now().checked_sub(Duration::from_secs(2)).unwrap();
+    let late = |_: &dyn Communicator| RunOptions { since: Some(long_ago), ..RunOptions::default() };
+    let (code, message, tried) = refused(&settings, late);
+    assert!(code == 75 && tried == 0 && message.contains("--max-time is over"), "{message}");
 }

@@ -32,7 +32,7 @@ use crate::parallel::memory::peak_bytes;
 use crate::parallel::plan::{Plan, StageShape, plan, shards_of_stages};
 use crate::parallel::redistribute::{Holding, redistribute};
 use crate::parallel::shard_group::ShardGroup;
-use crate::parallel::{Communicator, WaitPolicy, agree, gather_to_root, hosts};
+use crate::parallel::{Communicator, Host, WaitPolicy, agree, gather_to_root, hosts};
 use crate::settings::{RawSettings, Settings};
 use crate::timing::Phase;
 
@@ -107,16 +107,18 @@ pub(super) fn train_one<T: Real>(
     drop(printing);
     let searched;
     let (settings, tried): (&Settings, &[Trial]) = if settings.auto_operators {
-        let search = Search { settings, communicator, policy: &policy, problem: &problem };
+        let since = options.since.unwrap_or(start);
+        let search =
+            Search { settings, communicator, policy: &policy, problem: &problem, stop: &options.stop, since };
+        // What no candidate can do is refused before the short runs.
+        fit(&search.narrowest()?, communicator, &policy, &hosts, &problem)?;
         searched = search.choose::<T>(&mut screen)?;
         (&searched.0, &searched.1)
     } else {
         (settings, &[])
     };
+    let shards = fit(settings, communicator, &policy, &hosts, &problem)?;
     if let Some(rule) = settings.method.rule() {
-        let peaks = backprop_peaks(settings, &problem, communicator.size());
-        let admitted = admit(communicator, &hosts, &peaks);
-        agree(communicator, &policy, "memory", admitted, SetUpError::describe)?;
         let job = Job {
             settings,
             communicator,
@@ -137,20 +139,39 @@ pub(super) fn train_one<T: Real>(
     if let Some(since) = options.since {
         run.clock = Clock::new(settings, since, communicator.rank());
     }
-    let shapes: Vec<StageShape> = settings.stages.iter().map(|&layers| run.shape(layers)).collect();
-    let shards = shards_of_stages(&shapes, communicator.size(), settings.shards, run.blocks.count());
-    run.shards =
-        agree(communicator, &policy, "shards", shards.map_err(SetUpError::from), SetUpError::describe)?;
-    let mut sizes = RunShape::of_problem(&problem, settings, communicator.size());
-    sizes.shards.clone_from(&run.shards);
-    let admitted = admit(communicator, &hosts, &sizes.peaks(settings));
-    agree(communicator, &policy, "memory", admitted, SetUpError::describe)?;
+    run.shards = shards;
     if options.resume {
         return run.resume(shared);
     }
     let first = run.first_layer(run.shards[0])?;
     run.folder = run.job().create_folder(shared, options.overwrite)?;
     run.all_stages(first, None)
+}
+
+/// Shards of each stage of the ADMM; ranks that are too many for them, or too large for their hosts, are refused. All
+/// ranks call this together.
+fn fit(
+    settings: &Settings,
+    communicator: &dyn Communicator,
+    policy: &WaitPolicy,
+    hosts: &[Host],
+    problem: &Problem,
+) -> Result<Vec<usize>, TrainError> {
+    let ranks = communicator.size();
+    let mut sizes = RunShape::of_problem(problem, settings, ranks);
+    let peaks = match settings.method.rule() {
+        Some(_) => backprop_peaks(settings, problem, ranks),
+        None => {
+            let shapes: Vec<StageShape> =
+                settings.stages.iter().map(|&layers| sizes.stage(settings, layers)).collect();
+            let shards = shards_of_stages(&shapes, ranks, settings.shards, sizes.blocks.count());
+            let shards = shards.map_err(SetUpError::from);
+            sizes.shards = agree(communicator, policy, "shards", shards, SetUpError::describe)?;
+            sizes.peaks(settings)
+        }
+    };
+    agree(communicator, policy, "memory", admit(communicator, hosts, &peaks), SetUpError::describe)?;
+    Ok(sizes.shards)
 }
 
 /// What can fail before training on each rank alone.
@@ -161,6 +182,10 @@ fn set_up(
 ) -> Result<(Problem, Workers), SetUpError> {
     if communicator.rank() == 0 {
         OutputFolder::check(&settings.output, options.overwrite || options.resume)?;
+        if settings.auto_operators {
+            // The folder is made after the short runs.
+            OutputFolder::try_out(&settings.output)?;
+        }
     }
     let problem = Problem::read(&settings.data, settings.split.as_deref(), options.inspected.as_deref())?;
     let [_, val, _] = EvaluatedNodes::new(problem.sizes(), &problem.labels).known();

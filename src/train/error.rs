@@ -4,6 +4,8 @@ use thiserror::Error;
 
 use super::checkpoint::CheckpointError;
 use super::output::OutputError;
+use super::status::Status;
+use super::stopping::StopCause;
 use crate::dataset::DatasetError;
 use crate::error_chain;
 use crate::graph::OperatorError;
@@ -72,6 +74,11 @@ pub(super) enum SetUpError {
          or name the operators"
     )]
     NoCandidate,
+    #[error("{}; nothing has been trained yet: start the command again", match .0 {
+        StopCause::Signal => "told to stop by a signal while --operators auto was choosing",
+        StopCause::Time => "--max-time is over while --operators auto was choosing",
+    })]
+    StoppedWhileChoosing(StopCause),
     #[error("cannot start {threads} threads: {source}")]
     Threads { threads: usize, source: rayon::ThreadPoolBuildError },
     #[error(
@@ -94,6 +101,7 @@ impl SetUpError {
         let code = match self {
             SetUpError::Data(error) => error.describe().0,
             SetUpError::NoCandidate => 4,
+            SetUpError::StoppedWhileChoosing(cause) => Status::Interrupted(*cause).exit_code(),
             SetUpError::Checkpoint(error) => error.exit_code(),
             SetUpError::Ranks(_)
             | SetUpError::Output(

@@ -9,7 +9,9 @@ use super::driver::Run;
 use super::error::{SetUpError, TrainError};
 use super::evaluate::EvaluatedNodes;
 use super::problem::Problem;
+use super::reduction::Requests;
 use super::screen::Screen;
+use super::stopping::{Clock, StopSignal};
 use crate::graph::{FeatureNorm, Operators};
 use crate::linalg::{Real, Workers};
 use crate::parallel::redistribute::{Holding, redistribute};
@@ -69,9 +71,25 @@ pub(super) struct Search<'a> {
     pub communicator: &'a dyn Communicator,
     pub policy: &'a WaitPolicy,
     pub problem: &'a Problem,
+    pub stop: &'a StopSignal,
+    /// Since when the time of `--max-time` counts.
+    pub since: Instant,
 }
 
 impl Search<'_> {
+    /// The settings with the candidate of the fewest operators, which needs the least of everything: where it does not
+    /// fit, none does.
+    ///
+    /// # Errors
+    /// As [`Search::choose`].
+    pub fn narrowest(self) -> Result<Settings, TrainError> {
+        let parsed: Result<Vec<Operators>, _> = CANDIDATES.iter().map(|(text, _)| text.parse()).collect();
+        let least = parsed.map(|all| all.into_iter().min_by_key(Operators::count));
+        let operators = self.agree(least.map_err(SetUpError::from))?;
+        let settings = self.settings.clone();
+        Ok(operators.map_or(settings.clone(), |operators| Settings { operators, ..settings }))
+    }
+
     /// The settings with the best of [`CANDIDATES`], and what all of them came to; every rank calls this and gets the same.
     ///
     /// Each trains two layers for 60 iterations from the seed 0, without quantization, by the ADMM whatever trains the
@@ -79,7 +97,8 @@ impl Search<'_> {
     /// Test nodes are evaluated with the others, as in every run, but nothing looks at them.
     ///
     /// # Errors
-    /// No validation node of known class, features that cannot be used, a lost rank.
+    /// No validation node of known class, features that cannot be used, a lost rank; a signal, or `--max-time`, looked at
+    /// before each candidate.
     pub fn choose<T: Real>(self, screen: &mut Screen) -> Result<(Settings, Vec<Trial>), TrainError> {
         let Search { settings, problem, .. } = self;
         let [_, val, _] = EvaluatedNodes::new(problem.sizes(), &problem.labels).known();
@@ -90,7 +109,11 @@ impl Search<'_> {
         screen.search(CANDIDATES.len());
         let mut tried = Vec::new();
         let mut best: Option<(Evaluation, Settings)> = None;
+        let mut clock = Clock::new(settings, self.since, self.communicator.rank());
         for (text, norm) in CANDIDATES {
+            // The short runs belong to no folder yet, so that there is nothing to go on with.
+            let own = Requests { stops: usize::from((self.stop)(0)), ..clock.requests() };
+            self.agree(own.stop().map_or(Ok(()), |cause| Err(SetUpError::StoppedWhileChoosing(cause))))?;
             let operators = self.agree(text.parse::<Operators>().map_err(SetUpError::from))?;
             let with = Settings { auto_operators: false, operators, feature_norm: norm, ..settings.clone() };
             let evaluation = self.train_shallow::<T>(&with)?;

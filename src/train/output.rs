@@ -101,6 +101,19 @@ impl OutputFolder {
         }
     }
 
+    /// Tries whether the folder can be made and written, and whether another process has it, before long work.
+    ///
+    /// # Errors
+    /// As [`OutputFolder::lock`].
+    pub fn try_out(path: &Path) -> Result<(), OutputError> {
+        if path.is_dir() {
+            return Self::lock(path).map(drop);
+        }
+        // The nearest folder above that is there; of a name without one, the working folder.
+        let above = path.ancestors().skip(1).find(|folder| folder.exists()).unwrap_or(Path::new("."));
+        tempfile::tempfile_in(above).map(drop).map_err(|source| write_error(path, source))
+    }
+
     /// Makes the folder, removes an earlier run's files where that is allowed, and writes config.toml.
     ///
     /// # Errors
