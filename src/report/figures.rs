@@ -87,7 +87,13 @@ pub(super) fn all(runs: &[RunFolder], studies: &[Study]) -> Result<Vec<Figure>, 
             (Err(PlotError::Empty), _) | (_, Err(PlotError::Empty)) => return Ok(()),
             (within, alone) => (within?, alone?),
         };
-        let (title, caption) = (drawing.title().to_owned(), caption.to_owned());
+        let left_out = match &drawing {
+            Drawing::Lines(LinePlot { left_out: count @ 1.., .. }) => format!(
+                " {count} more lines could not be told apart and were left out: report fewer folders at a time."
+            ),
+            _ => String::new(),
+        };
+        let (title, caption) = (drawing.title().to_owned(), format!("{caption}{left_out}"));
         let wide = match &drawing {
             Drawing::Lines(plot) => plot.has_legend,
             Drawing::Bars(_) => false,
@@ -181,6 +187,7 @@ fn history(runs: &[RunFolder], title: &str, y_label: &str, logarithmic: bool, co
         lines: lines.collect(),
         marks: common_stage_ends(runs),
         has_legend: false,
+        left_out: 0,
     })
 }
 
@@ -208,6 +215,7 @@ fn accuracy_by_seconds(runs: &[RunFolder]) -> Drawing {
         lines: lines.collect(),
         marks: Vec::new(),
         has_legend: false,
+        left_out: 0,
     })
 }
 

@@ -79,6 +79,8 @@ pub struct LinePlot {
     pub marks: Vec<f64>,
     /// Whether it has a legend on a page too, because its lines are no runs.
     pub has_legend: bool,
+    /// Lines that were left out because they could not be told apart.
+    pub left_out: usize,
 }
 
 impl LinePlot {
@@ -238,6 +240,7 @@ mod tests {
             lines: vec![line],
             marks: vec![2.0],
             has_legend: false,
+            left_out: 0,
         }
     }
 

@@ -64,6 +64,14 @@ pub enum ReportError {
         /// What was expected and found.
         what: String,
     },
+    /// A table that no study of scaling has written.
+    #[error("{path}: {what}; was it written by scaling, and is it whole?")]
+    NoStudy {
+        /// The file.
+        path: PathBuf,
+        /// What was expected and found, and in which line.
+        what: String,
+    },
     /// The page exists.
     #[error("{0} exists: choose another --output, or --overwrite to replace it")]
     Occupied(PathBuf),
@@ -94,7 +102,7 @@ impl ReportError {
         match self {
             ReportError::NoRun(_) | ReportError::TooMany { .. } => 2,
             ReportError::Occupied(_) | ReportError::Foreign(_) | ReportError::NoName(_) => 2,
-            ReportError::Read { .. } | ReportError::Malformed { .. } => 3,
+            ReportError::Read { .. } | ReportError::Malformed { .. } | ReportError::NoStudy { .. } => 3,
             ReportError::Write { .. } | ReportError::Plot(_) => 1,
         }
     }

@@ -96,7 +96,7 @@ fn scaling(study: &Study) -> String {
             table,
             "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}{}</td><td>{}</td><td>{}</td><td>{}</td>\
              <td>{}</td><td>{}</td><td class=\"text\">{}</td></tr>",
-            case.mode.name(),
+            case.mode.word(),
             case.layers,
             case.ranks,
             case.shards,
@@ -108,7 +108,7 @@ fn scaling(study: &Study) -> String {
             shown(case.bytes / 1e6),
             shown(case.speed_up),
             shown(case.efficiency),
-            if case.basis == "wall" { "wall" } else { "critical path" },
+            case.basis.word(),
         );
     }
     table.push_str(

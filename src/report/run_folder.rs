@@ -213,7 +213,7 @@ fn text(path: &Path, largest: u64) -> Result<String, ReportError> {
     Ok(text)
 }
 
-pub(super) fn malformed(path: &Path, what: impl std::fmt::Display) -> ReportError {
+fn malformed(path: &Path, what: impl std::fmt::Display) -> ReportError {
     ReportError::Malformed { path: path.to_owned(), what: what.to_string() }
 }
 

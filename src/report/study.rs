@@ -6,10 +6,13 @@ use serde::Deserialize;
 
 use super::ReportError;
 use super::line_plot::{Line, LinePlot, Look};
-use super::run_folder::{malformed, open};
+use super::run_folder::open;
+use crate::study::scaling::{Basis, Mode};
 
 const FILE: &str = "scaling.csv";
 const LARGEST: u64 = 1 << 20;
+/// No study counts or measures more than this; what is above it is a damaged number.
+const MOST: f64 = 1e15;
 
 /// A case of a study.
 #[derive(Debug, Clone, Deserialize)]
@@ -24,28 +27,34 @@ pub(super) struct Case {
     pub critical_path: f64,
     pub bytes: f64,
     pub has_processors: bool,
-    /// `wall`, or `critical path` where the last two are derived.
-    pub basis: String,
+    /// What the next two are of; of the critical path they are derived.
+    pub basis: Basis,
     pub speed_up: f64,
     pub efficiency: f64,
 }
 
-/// What grows in a study.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Mode {
-    Strong,
-    Layers,
-    Weak,
-}
-
-impl Mode {
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Mode::Strong => "strong",
-            Mode::Layers => "layers",
-            Mode::Weak => "weak",
+impl Case {
+    /// Whether a study can have measured it; else what was expected.
+    fn check(&self) -> Result<(), String> {
+        for (name, count) in [("layers", self.layers), ("ranks", self.ranks), ("shards", self.shards)] {
+            if count == 0 || count as f64 > MOST {
+                return Err(format!("{name}: expected a number from 1 to {MOST:e}, found {count}"));
+            }
         }
+        for (name, value) in [
+            ("training_nodes", self.training_nodes as f64),
+            ("wall", self.wall),
+            ("busy", self.busy),
+            ("critical_path", self.critical_path),
+            ("bytes", self.bytes),
+            ("speed_up", self.speed_up),
+            ("efficiency", self.efficiency),
+        ] {
+            if !(0.0..=MOST).contains(&value) {
+                return Err(format!("{name}: expected a number from 0 to {MOST:e}, found {value:e}"));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -64,14 +73,28 @@ impl Study {
 
     pub fn read(folder: &Path, name: String) -> Result<Self, ReportError> {
         let path = folder.join(FILE);
-        let rows = csv::Reader::from_reader(open(&path, LARGEST)?).into_deserialize();
-        let cases = rows.collect::<Result<Vec<Case>, _>>().map_err(|error| malformed(&path, error))?;
-        Ok(Self { name, cases })
+        let malformed = |what: String| ReportError::NoStudy { path: path.clone(), what };
+        let mut reader = csv::Reader::from_reader(open(&path, LARGEST)?);
+        let mut cases = Vec::new();
+        let head = reader.headers().cloned().map_err(|error| malformed(error.to_string()))?;
+        for record in reader.records() {
+            let record = record.map_err(|error| malformed(error.to_string()))?;
+            let line = record.position().map_or(0, |at| at.line());
+            let case: Case = record
+                .deserialize(Some(&head))
+                .map_err(|error| malformed(format!("line {line}: {error}")))?;
+            case.check().map_err(|what| malformed(format!("line {line}: {what}")))?;
+            cases.push(case);
+        }
+        match cases.is_empty() {
+            true => Err(malformed("line 2: expected a case of a study, found none".into())),
+            false => Ok(Self { name, cases }),
+        }
     }
 
     /// Whether speed-up and efficiency of some case are derived.
     pub fn is_derived(&self) -> bool {
-        self.cases.iter().any(|case| case.basis != "wall")
+        self.cases.iter().any(|case| case.basis != Basis::Wall)
     }
 }
 
@@ -84,7 +107,7 @@ pub(super) fn by_ranks(studies: &[Study], efficiency: bool) -> Option<LinePlot> 
     let mut groups: Vec<(String, Vec<(f64, f64)>)> = Vec::new();
     for study in studies {
         for case in study.cases.iter().filter(|case| case.mode != Mode::Layers) {
-            let name = line_name(studies, study, &format!("{}, {} layers", case.mode.name(), case.layers));
+            let name = line_name(studies, study, &format!("{}, {} layers", case.mode.word(), case.layers));
             let point = (case.ranks as f64, value(case));
             match groups.iter_mut().find(|group| group.0 == name) {
                 Some(group) => group.1.push(point),
@@ -129,8 +152,11 @@ pub(super) fn plot(
     x_label: &str,
     y_label: &str,
 ) -> Option<LinePlot> {
-    let groups = groups.into_iter().filter(|group| !group.1.is_empty()).take(Look::COUNT);
+    let groups: Vec<_> = groups.into_iter().filter(|group| !group.1.is_empty()).collect();
+    let left_out = groups.len().saturating_sub(Look::COUNT);
     let mut lines: Vec<Line> = groups
+        .into_iter()
+        .take(Look::COUNT)
         .enumerate()
         .map(|(i, (name, mut points))| {
             points.sort_by(|a, b| a.0.total_cmp(&b.0));
@@ -154,6 +180,7 @@ pub(super) fn plot(
         lines,
         marks: Vec::new(),
         has_legend: true,
+        left_out,
     })
 }
 
@@ -200,8 +227,44 @@ mod tests {
     fn what_no_study_has_written_is_refused() {
         assert!(matches!(
             study("strong,ten,1,1,1,1,1,1,1,1,true,wall,1,1\n"),
-            Err(ReportError::Malformed { .. })
+            Err(ReportError::NoStudy { .. })
         ));
-        assert!(by_ranks(&[study("").unwrap()], false).is_none());
+        let refused = |text: &str, words: &[&str]| {
+            let error = study(text).unwrap_err();
+            let told = error.to_string();
+            assert!(error.exit_code() == 3 && words.iter().all(|word| told.contains(word)), "{told}");
+        };
+        refused("", &["scaling.csv", "line 2", "expected a case"]);
+        refused("strong,1,1,1,1,1,1,1,1,1,true,wall,1\n", &["line"]);
+        refused("strong,1,1,1,1,1,1,1,1,1,true,guess,1,1\n", &["line 2", "critical path"]);
+        refused("strong,0,1,1,1,1,1,1,1,1,true,wall,1,1\n", &["line 2", "layers", "from 1"]);
+        let huge = format!("1{}", "0".repeat(308));
+        for number in ["inf", "NaN", "-1", "1e300", &huge, &format!("{huge}0")] {
+            refused(
+                &format!("strong,1,1,1,1,1,{number},1,1,1,true,wall,1,1\n"),
+                &["line 2", "wall", "from 0"],
+            );
+            refused(&format!("strong,1,1,1,1,1,1,1,1,1,true,wall,{number},1\n"), &["line 2", "speed_up"]);
+            refused(&format!("strong,1,{number},1,1,1,1,1,1,1,true,wall,1,1\n"), &["line 2"]);
+        }
+    }
+
+    #[test]
+    fn a_file_of_something_else_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        for text in ["", "name,value\n", "name,value\na,1\n", "\0\0\0"] {
+            std::fs::write(folder.path().join(FILE), text).unwrap();
+            assert!(
+                matches!(Study::read(folder.path(), "s".into()), Err(ReportError::NoStudy { .. })),
+                "{text:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn lines_that_cannot_be_told_apart_are_counted() {
+        let groups = |count: usize| (0..count).map(|i| (i.to_string(), vec![(1.0, 1.0)])).collect();
+        let left_out = |count| plot(groups(count), None, "", "", "").unwrap().left_out;
+        assert_eq!([left_out(2), left_out(Look::COUNT), left_out(Look::COUNT + 3)], [0, 0, 3]);
     }
 }

@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{ScalingError, ScalingStudy};
 use crate::parallel::plan::Shards;
 use crate::settings::RawSettings;
 
 /// Kinds of scaling.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, ValueEnum, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// One network on more and more ranks (the paper's Figure 4)
@@ -22,7 +22,7 @@ pub enum Mode {
 }
 
 impl Mode {
-    pub(super) fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Mode::Strong => "strong",
             Mode::Layers => "layers",

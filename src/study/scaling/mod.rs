@@ -21,7 +21,7 @@ use std::time::Instant;
 use thiserror::Error;
 
 pub use case::{Mode, WeakSizes};
-pub use table::{Point, points};
+pub use table::{Basis, Point, points};
 
 use crate::dataset::DatasetError;
 use crate::dataset::generate::{GenerateSettings, generate};

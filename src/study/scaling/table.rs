@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::case::{Case, Mode};
 use super::{Done, ScalingError, file_error};
@@ -14,6 +14,26 @@ use crate::performance::pipeline::{RankWork, pace};
 use crate::train::by_rank::RankCost;
 use crate::train::output::Summary;
 use crate::train::run_row::RunRow;
+
+/// What speed-up and efficiency are of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Basis {
+    /// Wall time.
+    #[serde(rename = "wall")]
+    Wall,
+    /// The critical path, where ranks outnumber processors.
+    #[serde(rename = "critical path")]
+    CriticalPath,
+}
+
+impl Basis {
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Basis::Wall => "wall",
+            Basis::CriticalPath => "critical path",
+        }
+    }
+}
 
 /// A case: medians over its runs.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -40,8 +60,8 @@ pub struct Point {
     pub bytes: f64,
     /// Whether every rank had its processors to itself.
     pub has_processors: bool,
-    /// `wall` or `critical path`: what the next two are of. The same for all cases that are compared.
-    pub basis: &'static str,
+    /// What the next two are of. The same for all cases that are compared.
+    pub basis: Basis,
     /// How many times faster than one rank; of weak scaling, how many times more nodes in the same time.
     pub speed_up: f64,
     /// That over the number of ranks.
@@ -155,7 +175,8 @@ pub fn points(done: &[(Case, &Summary)]) -> Result<Vec<Point>, ScalingError> {
                 critical_path: of(|run| run.critical_path),
                 bytes: of(|run| run.bytes),
                 has_processors: runs.iter().all(|run| run.has_processors),
-                basis: "",
+                // Settled with the next two, once all are there to compare with.
+                basis: Basis::Wall,
                 speed_up: f64::NAN,
                 efficiency: f64::NAN,
             }
@@ -177,7 +198,7 @@ fn compare(point: &mut Point, all: &[Point]) {
     let Some(least) = series.iter().min_by_key(|other| other.ranks) else { return };
     let by_wall = all.iter().filter(|other| other.mode == point.mode).all(|other| other.has_processors);
     let seconds = |of: &Point| if by_wall { of.wall } else { of.critical_path };
-    point.basis = if by_wall { "wall" } else { "critical path" };
+    point.basis = if by_wall { Basis::Wall } else { Basis::CriticalPath };
     let gain = seconds(least) / seconds(point);
     point.speed_up = match point.mode {
         Mode::Weak => gain * point.ranks as f64,
@@ -205,8 +226,11 @@ pub(super) fn markdown(points: &[Point]) -> String {
     }
     let runs = points.iter().map(|point| point.runs).max().unwrap_or(0);
     let _ = writeln!(text, "\nSeconds an iteration, evaluations left out; medians of {runs} runs.");
-    let mut derived: Vec<&str> =
-        points.iter().filter(|point| point.basis == "critical path").map(|point| point.mode.word()).collect();
+    let mut derived: Vec<&str> = points
+        .iter()
+        .filter(|point| point.basis == Basis::CriticalPath)
+        .map(|point| point.mode.word())
+        .collect();
     derived.dedup();
     if !derived.is_empty() {
         let _ = writeln!(
@@ -286,11 +310,11 @@ mod tests {
     fn wall_time_counts_only_where_every_rank_has_a_processor() {
         let (one, two, eight) = (summary(1, 2, 1), summary(2, 2, 1), summary(8, 2, 1));
         let found = points(&[(case(Mode::Strong, 1), &one), (case(Mode::Strong, 2), &two)]).unwrap();
-        assert_eq!((found[1].basis, found[1].speed_up), ("wall", 1.0));
+        assert_eq!((found[1].basis, found[1].speed_up), (Basis::Wall, 1.0));
         let all = [1, 2, 8].map(|ranks| case(Mode::Strong, ranks)).into_iter().zip([&one, &two, &eight]);
         let found = points(&all.collect::<Vec<_>>()).unwrap();
         assert_eq!(found.iter().map(|of| of.has_processors).collect::<Vec<_>>(), [true, true, false]);
-        assert!(found.iter().all(|of| of.basis == "critical path"));
+        assert!(found.iter().all(|of| of.basis == Basis::CriticalPath));
         assert!(
             (found[2].speed_up - 8.0).abs() < 1e-9 && (found[2].efficiency - 1.0).abs() < 1e-9,
             "{found:?}"
@@ -301,7 +325,7 @@ mod tests {
         let mut disturbed = two.clone();
         disturbed.by_rank[1].seconds = 9.0;
         let found = points(&[(case(Mode::Strong, 1), &one), (case(Mode::Strong, 2), &disturbed)]).unwrap();
-        assert_eq!((found[1].has_processors, found[1].basis), (false, "critical path"));
+        assert_eq!((found[1].has_processors, found[1].basis), (false, Basis::CriticalPath));
     }
 
     #[test]
