@@ -357,5 +357,7 @@ fn writing_keeps_what_is_there() {
     dense.write(&path, true).unwrap();
     assert_eq!(Dataset::read(&path).unwrap(), dense);
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "temporary files are left");
-    assert!(good().write(folder.path().join("missing/data.h5"), false).is_err());
+    // A missing folder is made; a file is no folder.
+    good().write(folder.path().join("missing/data.h5"), false).unwrap();
+    assert_eq!(good().write(path.join("data.h5"), false).unwrap_err().exit_code(), 2);
 }

@@ -170,7 +170,7 @@ fn all_ranks_end_with_the_same_code_and_sentence() {
         check(&onto_data, 2, &["would replace the data set"]);
         let onto_model = |a: &mut PredictArguments| (a.output, a.overwrite) = (folder.path("model.h5"), true);
         check(&onto_model, 2, &["would replace the model"]);
-        check(&|a| a.output = folder.path("no/such/file.h5"), 2, &["no such folder"]);
+        check(&|a| a.output = folder.path("there.h5/file.h5"), 2, &["folders alone above the output"]);
         check(&|a| a.output = folder.path(""), 2, &["a folder"]);
         check(&|a| a.split = Some("other".into()), 2, &["\"other\"", "random"]);
         check(&|a| a.model = folder.path("gone.h5"), 3, &["gone.h5", "No such file"]);

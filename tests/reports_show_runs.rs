@@ -153,6 +153,18 @@ fn a_page_shows_runs_side_by_side() {
     assert!(refused.stderr.contains("--overwrite"), "{}", refused.stderr);
     program::succeed(report(&folders, &output).arg("--overwrite"));
 
+    // A link to nothing is replaced, not followed; nothing is left beside the files.
+    #[cfg(unix)]
+    {
+        let elsewhere = scratch.path().join("elsewhere.html");
+        std::fs::remove_file(&output).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, &output).unwrap();
+        program::succeed(report(&folders, &output).arg("--overwrite"));
+        assert!(!elsewhere.exists() && output.symlink_metadata().unwrap().is_file());
+    }
+    let names = std::fs::read_dir(output.parent().unwrap()).unwrap().map(|entry| entry.unwrap().file_name());
+    assert!(names.into_iter().all(|name| !name.to_string_lossy().starts_with(".pdadmm-g-")));
+
     // What no report has written stays, where a plot would go too.
     let model = scratch.path().join("plain/model.h5");
     for (occupied, page) in

@@ -361,7 +361,7 @@ fn outputs_that_are_taken_or_cannot_be_written() {
     let nowhere = format!("--data good.h5 --output /proc/pdadmm-g {SHORT}");
     place.train_refused_on_ranks(ranks, &nowhere, 1, &["cannot write /proc/pdadmm-g"]);
     let below_file = format!("--data good.h5 --output good.h5/run {SHORT}");
-    place.train_refused(&below_file, 1, &["cannot write good.h5/run"]);
+    place.train_refused(&below_file, USAGE, &["good.h5/run", "folders alone above the output"]);
 
     // With --overwrite the run is replaced, and files that are no run's stay.
     std::fs::write(place.path("run/notes.txt"), "mine").unwrap();
@@ -465,10 +465,31 @@ fn outputs_end_every_command_alike() {
         "dataset augment --data good.h5",
         "predict --model run/model.h5 --data good.h5",
     ] {
-        for (output, word) in [("no/such/folder.h5", "no such folder"), ("run", "found a folder")] {
-            let words = command.split_whitespace().chain(["--output", output]);
-            place.refused(program::alone().args(words), USAGE, &[output, word]);
+        let words = command.split_whitespace().chain(["--output", "run"]);
+        place.refused(program::alone().args(words), USAGE, &["run", "found a folder"]);
+    }
+    // All commands make missing folders, and say the same where a file is in the way.
+    for (command, name) in [
+        ("dataset generate --nodes 60 --features 5 --classes 3 --output", "new.h5"),
+        ("dataset augment --data good.h5 --output", "new.h5"),
+        ("predict --model run/model.h5 --data good.h5 --output", "new.h5"),
+        ("report run --output", "new.html"),
+        (&train, "new"),
+    ] {
+        for above in ["good.h5", "good.h5/deeper"] {
+            let output = format!("{above}/{name}");
+            let words = command.split_whitespace().chain([output.as_str()]);
+            let expected = format!(
+                "{output}: --output: expected folders alone above the output, found the file good.h5"
+            );
+            place.refused(program::alone().args(words), USAGE, &[expected.as_str()]);
         }
+        let folder: String = command.chars().filter(|c| c.is_ascii_lowercase()).collect();
+        let output = format!("made/{folder}/{name}");
+        let mut command: Vec<&str> = command.split_whitespace().collect();
+        command.push(&output);
+        program::succeed(program::alone().current_dir(place.path("")).args(command));
+        assert!(place.path(&output).exists());
     }
     if let Some(ranks) = ranks {
         let augment = "dataset augment --data good.h5 --output /proc/new.h5".split(' ');
@@ -494,7 +515,7 @@ fn models_that_cannot_be_used() {
         ("run/model.h5 missing.h5 new.h5", DATA, &["missing.h5", "cannot open"]),
         ("run/model.h5 good.h5 taken.h5", USAGE, &["taken.h5", "--overwrite"]),
         ("run/model.h5 good.h5 good.h5 --overwrite", USAGE, &["good.h5", "replace"]),
-        ("run/model.h5 good.h5 no/such/folder.h5", USAGE, &["folder"]),
+        ("run/model.h5 good.h5 good.h5/folder.h5", USAGE, &["folders alone above"]),
     ];
     for (arguments, code, words) in cases {
         let mut parts = arguments.split(' ');

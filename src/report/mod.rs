@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use crate::storage::{StorageError, folder_above, unwritten, write_whole_or};
 use line_plot::Look;
 
 /// A plot that could not be drawn.
@@ -83,14 +84,9 @@ pub enum ReportError {
     /// A page that would have no name.
     #[error("--output {0}: expected the name of a file, such as report.html")]
     NoName(PathBuf),
-    /// A file could not be written.
-    #[error("cannot write {path}: {source}")]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    /// A file that could not be written, or has no place to be.
+    #[error(transparent)]
+    Output(#[from] StorageError),
     /// A plot could not be drawn.
     #[error(transparent)]
     Plot(#[from] PlotError),
@@ -103,7 +99,8 @@ impl ReportError {
             ReportError::NoRun(_) | ReportError::TooMany { .. } => 2,
             ReportError::Occupied(_) | ReportError::Foreign(_) | ReportError::NoName(_) => 2,
             ReportError::Read { .. } | ReportError::Malformed { .. } | ReportError::NoStudy { .. } => 3,
-            ReportError::Write { .. } | ReportError::Plot(_) => 1,
+            ReportError::Output(error) => error.exit_code(),
+            ReportError::Plot(_) => 1,
         }
     }
 }
@@ -143,12 +140,12 @@ impl Report {
         let files: Vec<(PathBuf, &str)> =
             std::iter::once((output.to_owned(), self.page.as_str())).chain(plots).collect();
         check_free(files.iter().map(|(path, _)| path.as_path()), overwrite)?;
-        if let Some(folder) = output.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            std::fs::create_dir_all(folder)
-                .map_err(|source| ReportError::Write { path: folder.to_owned(), source })?;
-        }
         for (path, text) in &files {
-            std::fs::write(path, text).map_err(|source| ReportError::Write { path: path.clone(), source })?;
+            write_whole_or(path, overwrite, |temporary| {
+                Ok::<(), ReportError>(
+                    std::fs::write(temporary, text).map_err(unwritten(path, "write the file"))?,
+                )
+            })?;
         }
         Ok(files.into_iter().map(|(path, _)| path).collect())
     }
@@ -157,6 +154,7 @@ impl Report {
 /// Refuses files that exist; with `overwrite` only those that no report has written.
 fn check_free<'a>(files: impl Iterator<Item = &'a Path>, overwrite: bool) -> Result<(), ReportError> {
     for path in files {
+        folder_above(path)?;
         if path.is_dir() {
             return Err(ReportError::NoName(path.to_owned()));
         }

@@ -11,4 +11,6 @@ pub(crate) use content::{checksum, open_regular, read_small, regular_file};
 pub use error::{Fault, StorageError};
 pub(crate) use error::{filled, io_error, reserve, unwritten};
 pub use whole::refuse_existing;
-pub(crate) use whole::{write_fixed_text, write_text, write_whole, write_whole_or};
+pub(crate) use whole::{
+    folder_above, try_out_above, write_fixed_text, write_text, write_whole, write_whole_or,
+};

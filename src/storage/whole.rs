@@ -8,7 +8,8 @@ use hdf5::types::{FixedUnicode, TypeDescriptor, VarLenUnicode};
 use super::error::{Fault, StorageError, unwritten};
 use super::hdf5_source::MAX_TEXT;
 
-/// Lets `write` fill a temporary file in the folder of `path`; complete and on disk, it takes that name.
+/// Lets `write` fill a temporary file in the folder of `path`, which is made where it is missing; complete and on disk, the
+/// file takes that name.
 ///
 /// # Errors
 /// What `write` says, an existing file unless `overwrite`, or a failing disk; an existing file is then as it was.
@@ -34,13 +35,14 @@ pub(crate) fn write_whole_or<E: From<StorageError>>(
         _ => Path::new("."),
     };
     let mut builder = tempfile::Builder::new();
-    builder.prefix(".pdadmm-g-").suffix(".h5");
+    builder.prefix(".pdadmm-g-");
     // Temporary files are private by default; a result has the rights of any other file.
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
         builder.permissions(std::fs::Permissions::from_mode(0o666));
     }
+    std::fs::create_dir_all(folder).map_err(unwritten(folder, "make the folder"))?;
     let temporary = builder.tempfile_in(folder).map_err(unwritten(folder, "create a file in the folder"))?;
     write(temporary.path())?;
     temporary.as_file().sync_all().map_err(unwritten(path, "write the file"))?;
@@ -67,12 +69,8 @@ pub fn refuse_existing(path: &Path, overwrite: bool) -> Result<(), StorageError>
     if path.is_dir() {
         return no_file("a file name for the output", "a folder", advice);
     }
-    if path.parent().is_some_and(|folder| !folder.as_os_str().is_empty() && !folder.is_dir()) {
-        return no_file(
-            "a file in a folder that is there",
-            "no such folder",
-            "make it, or give another name",
-        );
+    if !folder_above(path)?.1 {
+        try_out_above(path)?;
     }
     // Renaming over a device would replace it for everybody on the machine.
     if path.metadata().is_ok_and(|found| !found.is_file()) {
@@ -82,6 +80,37 @@ pub fn refuse_existing(path: &Path, overwrite: bool) -> Result<(), StorageError>
         return Err(StorageError::OutputExists { path: path.to_path_buf() });
     }
     Ok(())
+}
+
+/// The nearest folder above an output that is there, and whether it is the one that holds the output; those between are
+/// made when it is written.
+///
+/// # Errors
+/// [`StorageError::NoOutput`] where something else than a folder is in the way.
+pub(crate) fn folder_above(path: &Path) -> Result<(&Path, bool), StorageError> {
+    let above = path.ancestors().skip(1).map(|above| match above.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => above,
+    });
+    let mut found = above.enumerate().filter(|(_, above)| above.symlink_metadata().is_ok());
+    // The root of the file system is nobody's to make.
+    let Some((steps, above)) = found.next() else { return Ok((Path::new("/"), true)) };
+    if above.is_dir() {
+        return Ok((above, steps == 0));
+    }
+    let fault =
+        Fault::new("--output", "folders alone above the output", format!("the file {}", above.display()))
+            .advise("give another name");
+    Err(StorageError::NoOutput { path: path.to_path_buf(), fault: Box::new(fault) })
+}
+
+/// Tries whether missing folders above an output can be made, before any long work.
+///
+/// # Errors
+/// As [`folder_above`]; [`StorageError::Unwritten`].
+pub(crate) fn try_out_above(path: &Path) -> Result<(), StorageError> {
+    let (above, _) = folder_above(path)?;
+    tempfile::tempfile_in(above).map(drop).map_err(unwritten(above, "make a file in the folder"))
 }
 
 /// A text attribute in variable-length UTF-8, as h5py writes a `str` and anndata expects it.

@@ -100,6 +100,7 @@ impl SetUpError {
     pub(super) fn describe(&self) -> (u8, String) {
         let code = match self {
             SetUpError::Data(error) => error.describe().0,
+            SetUpError::Output(OutputError::Place(error)) => error.exit_code(),
             SetUpError::NoCandidate => 4,
             SetUpError::StoppedWhileChoosing(cause) => Status::Interrupted(*cause).exit_code(),
             SetUpError::Checkpoint(error) => error.exit_code(),

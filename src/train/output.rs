@@ -11,9 +11,10 @@ use serde::Serialize;
 use thiserror::Error;
 
 use super::checkpoint::{CheckpointFolder, remove_all, remove_leftovers};
+use crate::error_chain;
 use crate::parallel::local_host_name;
 use crate::settings::RawSettings;
-use crate::storage::open_regular;
+use crate::storage::{StorageError, folder_above, open_regular, try_out_above};
 
 pub use history::HistoryRow;
 use history::rows_before;
@@ -41,6 +42,9 @@ pub enum OutputError {
         /// The path.
         path: PathBuf,
     },
+    /// Something is in the way of the folder, or those above it cannot be written.
+    #[error("{}", error_chain(.0))]
+    Place(StorageError),
     /// Another process is at work in the folder.
     #[error("{folder} is in use by {holder}: wait for its end, or choose another --output")]
     InUse {
@@ -87,11 +91,12 @@ impl OutputFolder {
     /// Looks whether a run may be written here, without touching anything.
     ///
     /// # Errors
-    /// [`OutputError::Occupied`] where a run is there and `overwrite` is not set.
+    /// [`OutputError::Occupied`] where a run is there and `overwrite` is not set; a file where a folder must be.
     pub fn check(path: &Path, overwrite: bool) -> Result<(), OutputError> {
         if path.exists() && !path.is_dir() {
             return Err(OutputError::NotAFolder { path: path.to_owned() });
         }
+        folder_above(path).map_err(OutputError::Place)?;
         let left = FILES.into_iter().find(|file| path.join(file).symlink_metadata().is_ok());
         let checkpoints =
             || CheckpointFolder::all(path).is_ok_and(|all| !all.is_empty()).then_some("checkpoints");
@@ -109,9 +114,7 @@ impl OutputFolder {
         if path.is_dir() {
             return Self::lock(path).map(drop);
         }
-        // The nearest folder above that is there; of a name without one, the working folder.
-        let above = path.ancestors().skip(1).find(|folder| folder.exists()).unwrap_or(Path::new("."));
-        tempfile::tempfile_in(above).map(drop).map_err(|source| write_error(path, source))
+        try_out_above(path).map_err(OutputError::Place)
     }
 
     /// Makes the folder, removes an earlier run's files where that is allowed, and writes config.toml.
