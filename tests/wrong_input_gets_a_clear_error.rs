@@ -361,6 +361,10 @@ fn outputs_that_are_taken_or_cannot_be_written() {
     let nowhere = format!("--data good.h5 --output /proc/pdadmm-g {SHORT}");
     place.train_refused_on_ranks(ranks, &nowhere, 1, &["cannot write /proc/pdadmm-g"]);
     let below_file = format!("--data good.h5 --output good.h5/run {SHORT}");
+    for flag in ["--comm-timeout", "--max-time", "--checkpoint-every"] {
+        let negative = format!("--data good.h5 --output new {flag} -1 {SHORT}");
+        place.train_refused(&negative, USAGE, &[flag, "\"-1\": expected a time", "3650d"]);
+    }
     place.train_refused(&below_file, USAGE, &["good.h5/run", "folders alone above the output"]);
 
     // With --overwrite the run is replaced, and files that are no run's stay.

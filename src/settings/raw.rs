@@ -143,14 +143,14 @@ pub struct RawSettings {
     #[arg(long, value_name = "NODES", help_heading = "Run")]
     pub block_nodes: Option<usize>,
     /// Give up when a neighbour is silent for so long, such as 10m or 600 (seconds); off or 0: never [default: 1h]
-    #[arg(long, value_name = "TIME", value_parser = times::parse_seconds, help_heading = "Run")]
+    #[arg(long, value_name = "TIME", value_parser = times::parse_seconds, allow_hyphen_values = true, help_heading = "Run")]
     #[serde(deserialize_with = "times::read_seconds")]
     pub comm_timeout: Option<u64>,
     /// Time or iterations between checkpoints, such as 10m or 200it [default: off, only at a stop]
-    #[arg(long, value_name = "TIME|Nit", help_heading = "Run")]
+    #[arg(long, value_name = "TIME|Nit", allow_hyphen_values = true, help_heading = "Run")]
     pub checkpoint_every: Option<CheckpointEvery>,
     /// Stop after this time, such as 23h50m, with a checkpoint [default: off]
-    #[arg(long, value_name = "TIME", help_heading = "Run")]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, help_heading = "Run")]
     pub max_time: Option<MaxTime>,
 }
 

@@ -25,12 +25,12 @@ pub struct TimeError {
 
 /// The longest that a run may take before it stops by itself; `None`: as long as it needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[serde(try_from = "Given", into = "String")]
 pub struct MaxTime(pub Option<Duration>);
 
 /// When checkpoints are written besides the one of a stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[serde(try_from = "Given", into = "String")]
 pub enum CheckpointEvery {
     /// Only when the run is stopped.
     #[default]
@@ -59,7 +59,8 @@ fn parse_time(text: &str) -> Option<Duration> {
 pub(super) fn parse_seconds(text: &str) -> Result<u64, TimeError> {
     let wrong = || TimeError {
         found: text.to_owned(),
-        expected: "a time such as 90s, 10m or 1h30m, a number of seconds, or off",
+        expected: "a time such as 90s, 10m or 1h30m (units d, h, m, s in this order), or a whole number of seconds, at most 3650d; \
+                   or off",
     };
     match text.parse() {
         Ok(seconds) => Some(seconds).filter(|&seconds| seconds <= LONGEST).ok_or_else(wrong),
@@ -68,19 +69,28 @@ pub(super) fn parse_seconds(text: &str) -> Result<u64, TimeError> {
     }
 }
 
+/// A value of a file, for the parsers of texts to judge.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "expected a time in quotes, such as \"10m\"")]
+enum Given {
+    Whole(i64),
+    Number(f64),
+    Text(String),
+}
+
+impl Given {
+    fn text(self) -> String {
+        match self {
+            Given::Whole(number) => number.to_string(),
+            Given::Number(number) => number.to_string(),
+            Given::Text(text) => text,
+        }
+    }
+}
+
 /// As [`parse_seconds`], from a value of a file: a whole number or a text.
 pub(super) fn read_seconds<'de, D: Deserializer<'de>>(file: D) -> Result<Option<u64>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Given {
-        Seconds(u64),
-        Text(String),
-    }
-    let text = match Given::deserialize(file)? {
-        Given::Seconds(seconds) => seconds.to_string(),
-        Given::Text(text) => text,
-    };
-    parse_seconds(&text).map(Some).map_err(D::Error::custom)
+    parse_seconds(&Given::deserialize(file)?.text()).map(Some).map_err(D::Error::custom)
 }
 
 fn write_time(f: &mut fmt::Formatter<'_>, time: Duration) -> fmt::Result {
@@ -97,7 +107,7 @@ fn write_time(f: &mut fmt::Formatter<'_>, time: Duration) -> fmt::Result {
 impl FromStr for MaxTime {
     type Err = TimeError;
     fn from_str(text: &str) -> Result<Self, TimeError> {
-        let expected = "a time such as 90s, 30m or 23h50m, at least 1s, or off";
+        let expected = "a time with units (d, h, m, s in this order) such as 90s, 30m or 23h50m, from 1s to 3650d, or off";
         match text {
             OFF => Ok(Self(None)),
             _ => parse_time(text)
@@ -119,7 +129,8 @@ impl fmt::Display for MaxTime {
 impl FromStr for CheckpointEvery {
     type Err = TimeError;
     fn from_str(text: &str) -> Result<Self, TimeError> {
-        let expected = "a time such as 10m or 1h30m, iterations such as 200it, or off";
+        let expected = "a time with units (d, h, m, s in this order) such as 10m or 1h30m, from 1s to 3650d, iterations such as \
+                        200it, from 1it, or off";
         let wrong = || TimeError { found: text.to_owned(), expected };
         match text.strip_suffix("it") {
             _ if text == OFF => Ok(Self::Never),
@@ -143,10 +154,10 @@ impl fmt::Display for CheckpointEvery {
 
 macro_rules! as_text {
     ($($name:ty),*) => { $(
-        impl TryFrom<String> for $name {
+        impl TryFrom<Given> for $name {
             type Error = TimeError;
-            fn try_from(text: String) -> Result<Self, TimeError> {
-                text.parse()
+            fn try_from(given: Given) -> Result<Self, TimeError> {
+                given.text().parse()
             }
         }
         impl From<$name> for String {
@@ -186,6 +197,42 @@ mod tests {
         }
         for text in ["", "-1", "1.5", "10x", "99999999999999999999", "4000d", "345600000"] {
             assert!(parse_seconds(text).is_err(), "{text}");
+        }
+    }
+
+    #[derive(Debug, Default, Deserialize)]
+    #[serde(rename_all = "kebab-case", default)]
+    struct File {
+        #[serde(deserialize_with = "read_seconds")]
+        comm_timeout: Option<u64>,
+        max_time: MaxTime,
+        checkpoint_every: CheckpointEvery,
+    }
+
+    #[test]
+    fn files_are_judged_as_flags_are() {
+        let read = |text: &str| toml::from_str::<File>(text);
+        assert_eq!(read("comm-timeout = 600").unwrap().comm_timeout, Some(600));
+        assert_eq!(read("comm-timeout = \"10m\"").unwrap().comm_timeout, Some(600));
+        let file = read("max-time = \"10m\"\ncheckpoint-every = \"5it\"").unwrap();
+        assert_eq!(
+            (file.max_time.to_string().as_str(), file.checkpoint_every),
+            ("10m", CheckpointEvery::Iterations(5))
+        );
+        let longest = format!("{}d", LONGEST / 86_400);
+        for key in ["comm-timeout", "max-time", "checkpoint-every"] {
+            for value in ["-1", "1.5", "4000000000", "\"-1s\"", "\"4000d\""] {
+                let told = read(&format!("{key} = {value}")).unwrap_err().to_string();
+                let found = value.trim_matches('"');
+                let words = [found, "expected a time", "d, h, m, s", &longest, "or off"];
+                assert!(words.iter().all(|word| told.contains(word)), "{key} = {value}: {told}");
+            }
+            let told = read(&format!("{key} = true")).unwrap_err().to_string();
+            assert!(told.contains("expected a time in quotes"), "{told}");
+        }
+        for text in ["max-time = 600", "checkpoint-every = 600"] {
+            let told = read(text).unwrap_err().to_string();
+            assert!(told.contains("\"600\": expected a time with units"), "{told}");
         }
     }
 
