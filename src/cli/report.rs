@@ -12,7 +12,8 @@ use crate::report::{Report, ReportError};
 /// Arguments of `report`.
 #[derive(Debug, Args)]
 pub struct ReportArguments {
-    /// Folders of runs, side by side in this order; a folder of train --runs stands for its runs
+    /// Folders of runs, side by side in this order; a folder of train --runs stands for its runs, one of scaling for its
+    /// study
     #[arg(required = true, value_name = "DIR")]
     pub folders: Vec<PathBuf>,
     /// The page; each plot is saved beside it as an SVG file with the same beginning

@@ -45,9 +45,4 @@ impl DatasetError {
             DatasetError::Setting { .. } | DatasetError::NoSuchSplit { .. } => 2,
         }
     }
-
-    /// Whether the command or its settings are to blame (exit code 2) and not the data.
-    pub fn is_usage(&self) -> bool {
-        self.exit_code() == 2
-    }
 }

@@ -214,7 +214,7 @@ mod tests {
         assert_eq!(name(&["random", "other"]).unwrap(), "random");
         assert_eq!(name(&["time"]).unwrap(), "time");
         let error = name(&["a", "b"]).unwrap_err();
-        assert!(error.is_usage() && error.to_string().contains("a, b"), "{error}");
+        assert!(error.exit_code() == 2 && error.to_string().contains("a, b"), "{error}");
         assert!(choose(&with(&["a"]), Some("c")).unwrap_err().to_string().contains("\"c\""));
     }
 }
