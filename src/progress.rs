@@ -174,8 +174,9 @@ impl Bar {
                 .with_style(style)
                 .with_finish(ProgressFinish::AndClear)
         });
-        shown.set_length(all as u64);
+        // Each call may draw: the text comes first, so that no bar is without.
         shown.set_message(text);
+        shown.set_length(all as u64);
         shown.set_position(place as u64);
     }
 

@@ -32,7 +32,7 @@ pub fn listen(rank: usize) -> std::io::Result<Arc<AtomicBool>> {
                 None => {
                     raised.store(true, Ordering::SeqCst);
                     tell(format_args!(
-                        "rank {rank}: {name}: the run stops after an iteration, with a checkpoint"
+                        "rank {rank}: {name}: the run stops after an iteration, with a checkpoint if it has begun to train"
                     ));
                     first = Some(Instant::now());
                 }

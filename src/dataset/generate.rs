@@ -18,6 +18,10 @@ use crate::storage::{filled, reserve};
 
 /// Numbers drawn in the time that an edge takes to be drawn and put in its place, about.
 const EDGE: usize = 16;
+/// The part of it in which it is drawn.
+const DRAW: usize = 6;
+/// Edges drawn between two looks at the clock.
+const EDGES: usize = 1 << 16;
 /// Rows of features drawn between two looks at the clock.
 const ROWS: usize = 1024;
 
@@ -157,9 +161,10 @@ pub fn generate_in_steps(settings: &GenerateSettings, steps: &Steps) -> Result<D
     labels.extend((0..settings.nodes).map(|node| (node % settings.classes) as i64));
     shuffle(&mut labels, &mut generator);
 
-    let pairs = edges(settings, &labels, &mut generator).map_err(in_memory)?;
+    let pairs = edges(settings, &labels, &mut generator, steps).map_err(in_memory)?;
+    steps.doing("sorting edges");
     let adjacency = undirected("generated edges", settings.nodes, pairs).map_err(in_memory)?;
-    steps.advance(drawn);
+    steps.advance(settings.edges().saturating_mul(EDGE - DRAW));
     steps.doing("drawing features");
     let features = features(settings, &labels, &mut generator, steps).map_err(in_memory)?;
     let split = draw(&labels, settings.classes, &quota, settings.seed);
@@ -178,6 +183,7 @@ fn edges(
     settings: &GenerateSettings,
     labels: &[i64],
     generator: &mut ChaCha8Rng,
+    steps: &Steps,
 ) -> Result<Vec<(u32, u32)>, crate::storage::Fault> {
     // A class's nodes in a row, so that a node of the same class is one draw away.
     let mut by_class: Vec<u32> = reserve("edges", labels.len())?;
@@ -193,12 +199,16 @@ fn edges(
     let mut pairs: Vec<(u32, u32)> = reserve("edges", wanted)?;
     // Repeated pairs are few in sparse graphs; a fixed number of rounds also ends where the wanted
     // number of pairs does not exist, as with tiny classes and homophily 1.
-    for _ in 0..64 {
+    for round in 0..64 {
         let missing = wanted - pairs.len();
         if missing == 0 {
             break;
         }
-        for _ in 0..missing {
+        for drawn in 1..=missing {
+            // Later rounds draw few.
+            if round == 0 && (drawn % EDGES == 0 || drawn == missing) {
+                steps.advance((drawn - (drawn - 1) / EDGES * EDGES) * DRAW);
+            }
             let u = below(labels.len(), generator);
             let class = labels.get(u).map_or(0, |&label| label as usize);
             let v = if chance(generator) < settings.homophily {

@@ -89,7 +89,7 @@ pub(super) fn all(runs: &[RunFolder], studies: &[Study]) -> Result<Vec<Figure>, 
         };
         let left_out = match &drawing {
             Drawing::Lines(LinePlot { left_out: count @ 1.., .. }) => format!(
-                " {count} more lines could not be told apart and were left out: report fewer folders at a time."
+                " {count} more lines could not be told apart and were left out: report fewer folders, or studies of fewer cases."
             ),
             _ => String::new(),
         };

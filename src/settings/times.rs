@@ -82,7 +82,8 @@ impl Given {
     fn text(self) -> String {
         match self {
             Given::Whole(number) => number.to_string(),
-            Given::Number(number) => number.to_string(),
+            // With its point, which flags do not take.
+            Given::Number(number) => format!("{number:?}"),
             Given::Text(text) => text,
         }
     }
@@ -221,7 +222,7 @@ mod tests {
         );
         let longest = format!("{}d", LONGEST / 86_400);
         for key in ["comm-timeout", "max-time", "checkpoint-every"] {
-            for value in ["-1", "1.5", "4000000000", "\"-1s\"", "\"4000d\""] {
+            for value in ["-1", "1.5", "600.0", "4000000000", "\"-1s\"", "\"4000d\""] {
                 let told = read(&format!("{key} = {value}")).unwrap_err().to_string();
                 let found = value.trim_matches('"');
                 let words = [found, "expected a time", "d, h, m, s", &longest, "or off"];

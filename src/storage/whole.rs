@@ -66,7 +66,7 @@ pub fn refuse_existing(path: &Path, overwrite: bool) -> Result<(), StorageError>
         Err(StorageError::NoOutput { path: path.to_path_buf(), fault: Box::new(fault) })
     };
     let advice = "give a file name, such as cora.h5";
-    if path.is_dir() {
+    if path.is_dir() || path.as_os_str().as_encoded_bytes().ends_with(b"/") {
         return no_file("a file name for the output", "a folder", advice);
     }
     if !folder_above(path)?.1 {

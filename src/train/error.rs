@@ -4,7 +4,6 @@ use thiserror::Error;
 
 use super::checkpoint::CheckpointError;
 use super::output::OutputError;
-use super::status::Status;
 use super::stopping::StopCause;
 use crate::dataset::DatasetError;
 use crate::error_chain;
@@ -74,9 +73,11 @@ pub(super) enum SetUpError {
          or name the operators"
     )]
     NoCandidate,
-    #[error("{}; nothing has been trained yet: start the command again", match .0 {
-        StopCause::Signal => "told to stop by a signal while --operators auto was choosing",
-        StopCause::Time => "--max-time is over while --operators auto was choosing",
+    #[error("{}", match .0 {
+        StopCause::Signal => "told to stop by a signal while --operators auto was choosing: nothing has been trained that \
+                              --resume could go on with; start the command again",
+        StopCause::Time => "--max-time is over while --operators auto was choosing, before training began: give more time, or \
+                            name the operators",
     })]
     StoppedWhileChoosing(StopCause),
     #[error("cannot start {threads} threads: {source}")]
@@ -102,7 +103,9 @@ impl SetUpError {
             SetUpError::Data(error) => error.describe().0,
             SetUpError::Output(OutputError::Place(error)) => error.exit_code(),
             SetUpError::NoCandidate => 4,
-            SetUpError::StoppedWhileChoosing(cause) => Status::Interrupted(*cause).exit_code(),
+            // Not that of an interrupted run, which promises that --resume goes on.
+            SetUpError::StoppedWhileChoosing(StopCause::Signal) => 1,
+            SetUpError::StoppedWhileChoosing(StopCause::Time) => 2,
             SetUpError::Checkpoint(error) => error.exit_code(),
             SetUpError::Ranks(_)
             | SetUpError::Output(

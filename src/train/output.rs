@@ -93,7 +93,8 @@ impl OutputFolder {
     /// # Errors
     /// [`OutputError::Occupied`] where a run is there and `overwrite` is not set; a file where a folder must be.
     pub fn check(path: &Path, overwrite: bool) -> Result<(), OutputError> {
-        if path.exists() && !path.is_dir() {
+        // A link that leads nowhere is in the way too.
+        if path.symlink_metadata().is_ok() && !path.is_dir() {
             return Err(OutputError::NotAFolder { path: path.to_owned() });
         }
         folder_above(path).map_err(OutputError::Place)?;
