@@ -86,8 +86,8 @@ impl Search<'_> {
         let parsed: Result<Vec<Operators>, _> = CANDIDATES.iter().map(|(text, _)| text.parse()).collect();
         let least = parsed.map(|all| all.into_iter().min_by_key(Operators::count));
         let operators = self.agree(least.map_err(SetUpError::from))?;
-        let settings = self.settings.clone();
-        Ok(operators.map_or(settings.clone(), |operators| Settings { operators, ..settings }))
+        let operators = operators.unwrap_or_else(|| self.settings.operators.clone());
+        Ok(Settings { operators, ..self.settings.clone() })
     }
 
     /// The settings with the best of [`CANDIDATES`], and what all of them came to; every rank calls this and gets the same.
