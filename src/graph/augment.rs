@@ -10,7 +10,7 @@ use ndarray::{Array2, s};
 
 use super::{FeatureNorm, Operators, RenormalisedAdjacency, Scale};
 use crate::dataset::Features;
-use crate::linalg::elements::{axpy, rows, rows_mut};
+use crate::linalg::elements::{axpy, combine_rows, flat, rows, rows_mut};
 use crate::linalg::{Real, Workers};
 
 /// Bytes that one block of columns of all N nodes may take.
@@ -193,15 +193,16 @@ impl<'a, T: Real> Augmentation<'a, T> {
         let mut out = Array2::zeros((self.features.nodes(), w.nrows()));
         let mut each: Vec<&mut [T]> = rows_mut(&mut out).collect();
         workers.each(&mut each[..], |i, out| {
-            let mut add = |j: usize, h: f32| {
-                axpy(T::of(f64::from(h) * self.scale.factor(i, j)), wt.row(j).to_slice().unwrap_or(&[]), out);
-            };
+            let scaled = |j: usize, h: f32| (j, T::of(f64::from(h) * self.scale.factor(i, j)));
             match self.features {
-                Features::Dense(h) => h.row(i).iter().enumerate().for_each(|(j, &h)| add(j, h)),
+                Features::Dense(h) => {
+                    let entries = h.row(i).into_iter().enumerate();
+                    combine_rows(flat(&wt), entries.map(|(j, &h)| scaled(j, h)), out);
+                }
                 Features::Sparse(h) => {
                     let range: Range<usize> = h.indptr().outer_inds_sz(i);
                     let entries = h.indices()[range.clone()].iter().zip(&h.data()[range]);
-                    entries.for_each(|(&j, &h)| add(j as usize, h));
+                    combine_rows(flat(&wt), entries.map(|(&j, &h)| scaled(j as usize, h)), out);
                 }
             }
         });

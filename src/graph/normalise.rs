@@ -4,7 +4,7 @@ use ndarray::Array2;
 
 use super::LocalNodes;
 use crate::dataset::SparseMatrix;
-use crate::linalg::elements::{axpy, flat, flat_mut};
+use crate::linalg::elements::{combine_rows, flat, flat_mut};
 use crate::linalg::{Real, Workers};
 
 /// Rows of Ã in the precision of the run, in compressed rows: of the whole graph, or of a part of it with columns in
@@ -123,12 +123,9 @@ impl<T: Real> RenormalisedAdjacency<T> {
                 if !wanted[i] {
                     continue;
                 }
-                out.fill(T::zero());
                 let range = self.starts[i]..self.starts[i + 1];
-                for (&j, &a) in self.columns[range.clone()].iter().zip(&self.values[range]) {
-                    let start = j as usize * columns;
-                    axpy(a, &x[start..start + columns], out);
-                }
+                let entries = self.columns[range.clone()].iter().zip(&self.values[range]);
+                combine_rows(x, entries.map(|(&j, &a)| (j as usize, a)), out);
             }
         });
     }

@@ -169,6 +169,45 @@ pub fn axpy<T: Real>(alpha: T, x: &[T], y: &mut [T]) {
     }
 }
 
+/// out ← Σ_k a_k x_{j_k} for the `entries` (j_k, a_k), rows of `x` being as long as `out`: a row of a sparse matrix times a
+/// dense one.
+///
+/// Each element is summed in the order of the entries, starting from 0. Strips of columns stay in registers meanwhile.
+pub fn combine_rows<T: Real>(x: &[T], entries: impl Iterator<Item = (usize, T)> + Clone, out: &mut [T]) {
+    vectorised(
+        #[inline(always)]
+        || {
+            let mut done = combine_strips::<T, 64>(x, &entries, out, 0);
+            done = combine_strips::<T, 16>(x, &entries, out, done);
+            combine_strips::<T, 1>(x, &entries, out, done);
+        },
+    );
+}
+
+/// As many strips of `WIDTH` columns of [`combine_rows`] as fit from column `first` on; returns the first column left.
+#[inline(always)]
+fn combine_strips<T: Real, const WIDTH: usize>(
+    x: &[T],
+    entries: &(impl Iterator<Item = (usize, T)> + Clone),
+    out: &mut [T],
+    mut first: usize,
+) -> usize {
+    let columns = out.len();
+    for strip in out[first..].chunks_exact_mut(WIDTH) {
+        let mut sum = [T::zero(); WIDTH];
+        for (j, a) in entries.clone() {
+            let start = j * columns + first;
+            let x = &x[start..start + WIDTH];
+            for c in 0..WIDTH {
+                sum[c] += a * x[c];
+            }
+        }
+        strip.copy_from_slice(&sum);
+        first += WIDTH;
+    }
+    first
+}
+
 /// x, or 0 where its magnitude is negligible ([`Real::NEGLIGIBLE`]). NaN stays.
 #[inline(always)]
 pub fn settle<T: Real>(x: T) -> T {
@@ -202,4 +241,25 @@ fn step_all<T: Real>(a: &mut Array2<T>, direction: Option<&Array2<T>>, length: T
             not_finite
         },
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn rows_are_combined_in_the_order_of_the_entries(
+            columns in 1usize..200,
+            entries in prop::collection::vec((0usize..7, -3.0f32..3.0), 0..12),
+        ) {
+            let x: Vec<f32> = (0..7 * columns).map(|i| ((i * 37 % 101) as f32).sin()).collect();
+            let mut expected = vec![0.0; columns];
+            entries.iter().for_each(|&(j, a)| axpy(a, &x[j * columns..(j + 1) * columns], &mut expected));
+            let mut out = vec![f32::NAN; columns];
+            combine_rows(&x, entries.iter().copied(), &mut out);
+            prop_assert_eq!(out, expected);
+        }
+    }
 }
