@@ -495,6 +495,14 @@ fn outputs_end_every_command_alike() {
         program::succeed(program::alone().current_dir(place.path("")).args(command));
         assert!(place.path(&output).exists());
     }
+    // A folder in which nobody can write, not even root, is found before any work, not when the result is there.
+    for command in [
+        "dataset generate --nodes 60 --features 5 --classes 3 --output /proc/new.h5",
+        "predict --model run/model.h5 --data good.h5 --output /proc/new.h5",
+    ] {
+        let words = command.split_whitespace();
+        place.refused(program::alone().args(words), 1, &["/proc: cannot make a file in the folder"]);
+    }
     if let Some(ranks) = ranks {
         let augment = "dataset augment --data good.h5 --output /proc/new.h5".split(' ');
         place.refused(program::on_ranks(Some(ranks), 2).args(augment), 1, &["rank 0: /proc"]);

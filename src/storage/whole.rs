@@ -59,7 +59,7 @@ pub(crate) fn write_whole_or<E: From<StorageError>>(
 /// Refuses to go on when the output exists and may not be replaced, or can be no file, before any long work.
 ///
 /// # Errors
-/// [`StorageError::OutputExists`], [`StorageError::NoOutput`].
+/// [`StorageError::OutputExists`], [`StorageError::NoOutput`], [`StorageError::Unwritten`] where nothing can be written.
 pub fn refuse_existing(path: &Path, overwrite: bool) -> Result<(), StorageError> {
     let no_file = |expected: &str, found: &str, advice: &str| {
         let fault = Fault::new("--output", expected, found).advise(advice);
@@ -69,9 +69,6 @@ pub fn refuse_existing(path: &Path, overwrite: bool) -> Result<(), StorageError>
     if path.is_dir() || path.as_os_str().as_encoded_bytes().ends_with(b"/") {
         return no_file("a file name for the output", "a folder", advice);
     }
-    if !folder_above(path)?.1 {
-        try_out_above(path)?;
-    }
     // Renaming over a device would replace it for everybody on the machine.
     if path.metadata().is_ok_and(|found| !found.is_file()) {
         return no_file("a regular file or a new name for the output", "a device, pipe or socket", advice);
@@ -79,7 +76,8 @@ pub fn refuse_existing(path: &Path, overwrite: bool) -> Result<(), StorageError>
     if !overwrite && path.symlink_metadata().is_ok() {
         return Err(StorageError::OutputExists { path: path.to_path_buf() });
     }
-    Ok(())
+    // Where a link leads, as it is written there.
+    try_out_above(&std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf()))
 }
 
 /// The nearest folder above an output that is there, and whether it is the one that holds the output; those between are
@@ -104,7 +102,7 @@ pub(crate) fn folder_above(path: &Path) -> Result<(&Path, bool), StorageError> {
     Err(StorageError::NoOutput { path: path.to_path_buf(), fault: Box::new(fault) })
 }
 
-/// Tries whether missing folders above an output can be made, before any long work.
+/// Tries whether an output, or the missing folders above it, can be made, before any long work.
 ///
 /// # Errors
 /// As [`folder_above`]; [`StorageError::Unwritten`].
