@@ -124,6 +124,7 @@ impl RawSettings {
                     .into(),
             ));
         }
+        let neurons = whole("neurons", self.neurons.unwrap_or(100), 1, MOST_NEURONS)?;
         let settings = Settings {
             data: self.data.ok_or(SettingsError::Missing("data"))?,
             output: self
@@ -135,7 +136,7 @@ impl RawSettings {
             operators,
             feature_norm: self.feature_norm.unwrap_or(FeatureNorm::None),
             layers,
-            neurons: whole("neurons", self.neurons.unwrap_or(100), 1, MOST_NEURONS)?,
+            neurons,
             proximal: number("proximal", self.proximal.unwrap_or(default_proximal(&stages)), 0.0, 1e6)?,
             stages,
             precision,
@@ -157,7 +158,7 @@ impl RawSettings {
             mu_hidden: number("mu-hidden", self.mu_hidden.unwrap_or(0.0), 0.0, 1e12)?,
             dropout: number("dropout", self.dropout.unwrap_or(method.dropout(layers)), 0.0, 0.99)?,
             learning_rate: match self.learning_rate {
-                None => method.learning_rate(),
+                None => method.learning_rate(layers, neurons),
                 Some(rate) => number("learning-rate", rate, 1e-12, 1e6)?,
             },
             weight_decay: number(

@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 use super::{RawSettings, SettingsError};
 use crate::backprop::Rule;
 
+/// Most layers of a network that takes the settings of shallow ones by backpropagation.
+const SHALLOW: usize = 3;
+
 /// What trains the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -45,16 +48,20 @@ impl Method {
         }
     }
 
-    /// The default of `--learning-rate`, by validation accuracy with 2 layers on Cora and PubMed; Adam's also on Amazon
-    /// Computers, whose features are large: 0.01 does far worse there. Gradient descent has the published 0.1: 0.5 is better on
-    /// Cora and PubMed, but does not learn on Amazon Computers, nor with 10 layers.
-    pub(super) fn learning_rate(self) -> f64 {
+    /// The default of `--learning-rate`, by validation accuracy on Cora, PubMed and Amazon Computers, whose features are
+    /// large (docs/settings.md). Deep networks want smaller steps; where a step has much the same length in every
+    /// coordinate, as with Adagrad and Adadelta, the outputs of a layer move by it times the width, and wide ones too.
+    pub(super) fn learning_rate(self, layers: usize, neurons: usize) -> f64 {
+        let is_shallow = layers <= SHALLOW;
+        let by_width = if is_shallow { 1.0 } else { (100.0 / neurons as f64).min(1.0) };
         match self {
             Method::Admm => 0.0,
-            Method::Gd => 0.1,
-            Method::Adadelta => 1.0,
-            Method::Adagrad => 0.01,
-            Method::Adam => 0.003,
+            Method::Gd if is_shallow => 0.1,
+            Method::Gd => 0.03,
+            Method::Adadelta => by_width,
+            Method::Adagrad => 0.01 * by_width,
+            Method::Adam if is_shallow => 0.003,
+            Method::Adam => 0.001,
         }
     }
 
@@ -68,7 +75,7 @@ impl Method {
     pub(super) fn dropout(self, layers: usize) -> f64 {
         match self {
             Method::Admm => 0.3,
-            _ if layers <= 3 => 0.5,
+            _ if layers <= SHALLOW => 0.5,
             _ => 0.0,
         }
     }
@@ -118,5 +125,23 @@ pub(super) fn check_belongs(raw: &RawSettings, method: Method) -> Result<(), Set
                 "--{flag} has no meaning for --optimizer {word}: it belongs to the ADMM; leave it out"
             )))
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn learning_rates_fall_with_depth_and_width() {
+        for method in [Method::Gd, Method::Adadelta, Method::Adagrad, Method::Adam] {
+            let rate = |layers, neurons| method.learning_rate(layers, neurons);
+            assert!((2..=SHALLOW).all(|layers| rate(layers, 1) == rate(2, 5000)), "{method:?}");
+            assert!(rate(SHALLOW + 1, 1) == rate(1000, 100), "{method:?}: deep networks are alike");
+            assert!(rate(10, 100) <= rate(2, 100) && rate(10, 500) <= rate(10, 100), "{method:?}");
+        }
+        assert_eq!(Method::Adagrad.learning_rate(10, 500), 0.002);
+        assert_eq!(Method::Adadelta.learning_rate(10, 500), 0.2);
+        assert_eq!(Method::Adam.learning_rate(10, 500), 0.001);
     }
 }

@@ -98,7 +98,7 @@ pub struct RawSettings {
     #[arg(long, value_name = "PRIMAL,DUAL", value_delimiter = ',', help_heading = "Algorithm")]
     pub tolerance: Option<Vec<f64>>,
 
-    /// Learning rate of an optimizer other than admm [default: adam 0.003, adagrad 0.01, gd 0.1, adadelta 1]
+    /// Learning rate of an optimizer other than admm [default: up to 3 layers adam 0.003, adagrad 0.01, gd 0.1, adadelta 1; deeper adam 0.001, gd 0.03, and adagrad and adadelta times 100/neurons where that is below 1]
     #[arg(long, value_name = "RATE", help_heading = "Algorithm")]
     pub learning_rate: Option<f64>,
     /// Weight decay of an optimizer other than admm, as an L2 term on all parameters [default: 0.0005]
