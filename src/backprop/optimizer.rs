@@ -1,5 +1,6 @@
 //! The four update rules, with the formulas and constants of PyTorch's `torch.optim`.
 
+use crate::linalg::elements::{STRETCH, vectorised};
 use crate::linalg::{Real, Workers};
 
 /// Parameters that a thread takes at a time.
@@ -69,30 +70,38 @@ impl<T: Real> Optimizer<T> {
     pub fn step(&mut self, parameters: &mut [T], gradient: &[T], workers: &Workers) {
         self.steps += 1;
         let (lr, decay) = (T::of(self.learning_rate), T::of(self.weight_decay));
-        let (first, second) = (self.first.as_mut_slice(), self.second.as_mut_slice());
-        let update = |theta: &mut T, update: T| *theta -= lr * update;
+        let pass = Pass { parameters, gradient, memory: [&mut self.first, &mut self.second], workers };
         match self.rule {
-            Rule::Gd => each(parameters, gradient, first, second, workers, |theta, g, _, _| {
-                let g = g + decay * *theta;
-                update(theta, g);
-            }),
+            Rule::Gd => pass.each(
+                #[inline(always)]
+                |theta, g, _, _| {
+                    let g = g + decay * *theta;
+                    *theta -= lr * g;
+                },
+            ),
             Rule::Adagrad => {
                 let epsilon = T::of(1e-10);
-                each(parameters, gradient, first, second, workers, |theta, g, s, _| {
-                    let g = g + decay * *theta;
-                    *s += g * g;
-                    update(theta, g / (s.sqrt() + epsilon));
-                });
+                pass.each(
+                    #[inline(always)]
+                    |theta, g, s, _| {
+                        let g = g + decay * *theta;
+                        *s += g * g;
+                        *theta -= lr * (g / (s.sqrt() + epsilon));
+                    },
+                );
             }
             Rule::Adadelta => {
                 let (rho, epsilon) = (T::of(0.9), T::of(1e-6));
-                each(parameters, gradient, first, second, workers, |theta, g, v, a| {
-                    let g = g + decay * *theta;
-                    *v = rho * *v + (T::one() - rho) * g * g;
-                    let delta = (*a + epsilon).sqrt() / (*v + epsilon).sqrt() * g;
-                    *a = rho * *a + (T::one() - rho) * delta * delta;
-                    update(theta, delta);
-                });
+                pass.each(
+                    #[inline(always)]
+                    |theta, g, v, a| {
+                        let g = g + decay * *theta;
+                        *v = rho * *v + (T::one() - rho) * g * g;
+                        let delta = (*a + epsilon).sqrt() / (*v + epsilon).sqrt() * g;
+                        *a = rho * *a + (T::one() - rho) * delta * delta;
+                        *theta -= lr * delta;
+                    },
+                );
             }
             Rule::Adam => {
                 let (beta1, beta2, epsilon) = (0.9f64, 0.999f64, T::of(1e-8));
@@ -101,40 +110,54 @@ impl<T: Real> Optimizer<T> {
                 let root = T::of((1.0 - beta2.powi(k)).sqrt());
                 let (one1, one2) = (T::of(1.0 - beta1), T::of(1.0 - beta2));
                 let (beta1, beta2) = (T::of(beta1), T::of(beta2));
-                each(parameters, gradient, first, second, workers, |theta, g, m, v| {
-                    let g = g + decay * *theta;
-                    *m = beta1 * *m + one1 * g;
-                    *v = beta2 * *v + one2 * g * g;
-                    *theta -= step * *m / (v.sqrt() / root + epsilon);
-                });
+                pass.each(
+                    #[inline(always)]
+                    |theta, g, m, v| {
+                        let g = g + decay * *theta;
+                        *m = beta1 * *m + one1 * g;
+                        *v = beta2 * *v + one2 * g * g;
+                        *theta -= step * *m / (v.sqrt() / root + epsilon);
+                    },
+                );
             }
         }
     }
 }
 
-/// `change(θ, g, first, second)` for every parameter; memories that the rule does not have are read as 0.
-fn each<T: Real>(
-    parameters: &mut [T],
-    gradient: &[T],
-    first: &mut [T],
-    second: &mut [T],
-    workers: &Workers,
-    change: impl Fn(&mut T, T, &mut T, &mut T) + Sync,
-) {
-    let mut firsts = first.chunks_mut(STRIP);
-    let mut seconds = second.chunks_mut(STRIP);
-    let mut strips: Vec<_> = parameters
-        .chunks_mut(STRIP)
-        .zip(gradient.chunks(STRIP))
-        .map(|(theta, g)| (theta, g, firsts.next().unwrap_or_default(), seconds.next().unwrap_or_default()))
-        .collect();
-    workers.each(&mut strips[..], |_, (theta, gradient, first, second)| {
-        let (mut none_first, mut none_second) = (T::zero(), T::zero());
-        let (mut first, mut second) = (first.iter_mut(), second.iter_mut());
-        for (theta, &g) in theta.iter_mut().zip(gradient.iter()) {
-            let first = first.next().unwrap_or(&mut none_first);
-            let second = second.next().unwrap_or(&mut none_second);
-            change(theta, g, first, second);
-        }
-    });
+/// One pass over all parameters.
+struct Pass<'a, T> {
+    parameters: &'a mut [T],
+    gradient: &'a [T],
+    /// What the rule remembers of each parameter; empty where it does not.
+    memory: [&'a mut [T]; 2],
+    workers: &'a Workers,
+}
+
+impl<T: Real> Pass<'_, T> {
+    /// `change(θ, g, first, second)` for every parameter; memories that the rule does not have are read as 0.
+    fn each(self, change: impl Fn(&mut T, T, &mut T, &mut T) + Sync) {
+        let Self { parameters, gradient, memory: [first, second], workers } = self;
+        let (mut firsts, mut seconds) = (first.chunks_mut(STRIP), second.chunks_mut(STRIP));
+        let mut memories = || [firsts.next().unwrap_or_default(), seconds.next().unwrap_or_default()];
+        let strips = parameters.chunks_mut(STRIP).zip(gradient.chunks(STRIP));
+        let mut strips: Vec<_> = strips.map(|(theta, g)| (theta, g, memories())).collect();
+        workers.each(&mut strips[..], |_, (theta, gradient, [first, second])| {
+            vectorised(
+                #[inline(always)]
+                || {
+                    let [mut no_first, mut no_second] = [[T::zero(); STRETCH]; 2];
+                    let stretches = theta.chunks_mut(STRETCH).zip(gradient.chunks(STRETCH));
+                    for (i, (theta, gradient)) in stretches.enumerate() {
+                        let at = i * STRETCH..i * STRETCH + theta.len();
+                        let first = first.get_mut(at.clone()).unwrap_or(&mut no_first);
+                        let second = second.get_mut(at).unwrap_or(&mut no_second);
+                        let memories = first.iter_mut().zip(second);
+                        for ((theta, &g), (first, second)) in theta.iter_mut().zip(gradient).zip(memories) {
+                            change(theta, g, first, second);
+                        }
+                    }
+                },
+            );
+        });
+    }
 }
