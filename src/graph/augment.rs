@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use ndarray::{Array2, s};
+use ndarray::{Array2, ArrayView2, s};
 
 use super::{FeatureNorm, Operators, RenormalisedAdjacency, Scale};
 use crate::dataset::Features;
@@ -155,25 +155,29 @@ impl<'a, T: Real> Augmentation<'a, T> {
         Ok(())
     }
 
-    /// Y = Σ_k ψ_k(Ã) H W_kᵀ for all nodes, N × n_1, without forming X: first projected, then propagated, by
-    /// Horner's rule. `w` is n_1 × K d. Cost: 2 n_1 (K nnz(H) + degree nnz(Ã)); `done` is told of each part of the
-    /// multiplications for one neuron, [`Augmentation::project_cost`] in all.
-    pub fn project(&self, w: &Array2<T>, workers: &Workers, mut done: impl FnMut(usize)) -> Array2<T> {
-        let d = self.features.dimension();
+    /// Y = Σ_k ψ_k(Ã) H W_kᵀ, N × n_1, without forming X: first projected, then propagated, by Horner's rule. The rows of
+    /// the chosen nodes are right, the others are left over from what those needed. `w` is n_1 × K d. Cost, with all nodes
+    /// chosen: 2 n_1 (K nnz(H) + degree nnz(Ã)); `done` is told of each part of the multiplications for one neuron,
+    /// [`Augmentation::project_cost`] in all.
+    pub fn project(&self, w: ArrayView2<'_, T>, workers: &Workers, mut done: impl FnMut(usize)) -> Array2<T> {
+        let (d, degree) = (self.features.dimension(), self.operators.degree());
         let shape = (self.features.nodes(), w.nrows());
-        let everything = vec![true; shape.0];
-        let projected: Vec<Array2<T>> = (0..self.operators.count())
-            .map(|k| {
-                let projected = self.times(&w.slice(s![.., k * d..(k + 1) * d]).to_owned(), workers);
+        // What is still to be propagated j times is needed where power degree − j is.
+        let needed = |j: usize| &self.needed[degree - j];
+        let parts = self.operators.list().iter().enumerate();
+        let projected: Vec<Array2<T>> = parts
+            .map(|(k, psi)| {
+                let reach = psi.coefficients().len().saturating_sub(1);
+                let projected = self.times(w.slice(s![.., k * d..(k + 1) * d]), needed(reach), workers);
                 done(self.features.stored());
                 projected
             })
             .collect();
         let mut y = Array2::zeros(shape);
         let mut next = Array2::zeros(shape);
-        for j in (0..=self.operators.degree()).rev() {
-            if j < self.operators.degree() {
-                self.adjacency.apply(&y, &everything, &mut next, workers);
+        for j in (0..=degree).rev() {
+            if j < degree {
+                self.adjacency.apply(&y, needed(j), &mut next, workers);
                 std::mem::swap(&mut y, &mut next);
                 done(self.adjacency.stored());
             }
@@ -187,12 +191,15 @@ impl<'a, T: Real> Augmentation<'a, T> {
         y
     }
 
-    /// H Wᵀ for W n × d. Threads take rows.
-    fn times(&self, w: &Array2<T>, workers: &Workers) -> Array2<T> {
-        let wt = w.t().as_standard_layout().to_owned();
+    /// Rows `wanted` of H Wᵀ for W n × d; the others are 0. Threads take rows.
+    fn times(&self, w: ArrayView2<'_, T>, wanted: &[bool], workers: &Workers) -> Array2<T> {
+        let wt = w.t().as_standard_layout().into_owned();
         let mut out = Array2::zeros((self.features.nodes(), w.nrows()));
         let mut each: Vec<&mut [T]> = rows_mut(&mut out).collect();
         workers.each(&mut each[..], |i, out| {
+            if !wanted[i] {
+                return;
+            }
             let scaled = |j: usize, h: f32| (j, T::of(f64::from(h) * self.scale.factor(i, j)));
             match self.features {
                 Features::Dense(h) => {
@@ -328,9 +335,16 @@ mod tests {
                     prop_assert!((&row - &expected.row(i)).iter().all(|e| e.abs() < 1e-12));
                 }
                 let w = Array2::from_shape_fn((4, k * d), |(i, j)| ((i * 13 + j * 7) % 11) as f64 - 5.0);
-                let y = plan.project(&w, &Workers::one(), |_| ());
                 let direct = expected.dot(&w.t());
-                prop_assert!((&y - &direct).iter().zip(&direct).all(|(e, d)| e.abs() < 1e-9 * (1.0 + d.abs())));
+                let everybody: Vec<usize> = (0..n).collect();
+                for chosen in [&chosen[..], &everybody, &[]] {
+                    let plan = Augmentation::new(&tilde, features, &operators, norm, chosen);
+                    let y = plan.project(w.view(), &Workers::one(), |_| ());
+                    for &i in chosen {
+                        let close = |(y, d): (&f64, &f64)| (y - d).abs() < 1e-9 * (1.0 + d.abs());
+                        prop_assert!(y.row(i).iter().zip(direct.row(i)).all(close), "{chosen:?}, row {i}");
+                    }
+                }
             }
         }
     }

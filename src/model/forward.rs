@@ -34,10 +34,10 @@ impl<T: Real> Model<T> {
     ) -> Result<Array2<T>, ModelError> {
         self.check_fits(features.dimension(), self.num_classes)?;
         let (first, _) = self.first_and_hidden();
-        // Nothing but `project` is asked of it, which needs no list of nodes.
-        let augmentation = Augmentation::new(adjacency, features, &self.operators, self.feature_norm, &[]);
+        let nodes: Vec<usize> = (0..features.nodes()).collect();
+        let augmentation = Augmentation::new(adjacency, features, &self.operators, self.feature_norm, &nodes);
         start(augmentation.project_cost());
-        let mut z = augmentation.project(&first.w, workers, done);
+        let mut z = augmentation.project(first.w.view(), workers, done);
         add_to_rows(&mut z, flat_vector(&first.b));
         Ok(z)
     }

@@ -160,8 +160,10 @@ impl<T: Real> Input<T> {
             }
             EvaluatedFeatures::Projected { rows, .. } if rows.is_empty() => {}
             EvaluatedFeatures::Projected { adjacency, raw, rows } => {
-                let plan = Augmentation::new(adjacency, raw, &settings.operators, settings.feature_norm, &[]);
-                let all = plan.project(&layout.layer(parameters, 1).0.to_owned(), workers, |_| ());
+                let nodes: Vec<usize> = rows.iter().flat_map(|(_, nodes)| nodes.iter().copied()).collect();
+                let plan =
+                    Augmentation::new(adjacency, raw, &settings.operators, settings.feature_norm, &nodes);
+                let all = plan.project(layout.layer(parameters, 1).0, workers, |_| ());
                 for (block, nodes) in rows {
                     let mut first = workspace.take((nodes.len(), layout.width(1)));
                     for (mut to, &node) in first.rows_mut().into_iter().zip(nodes) {
