@@ -501,7 +501,7 @@ fn outputs_end_every_command_alike() {
         "predict --model run/model.h5 --data good.h5 --output /proc/new.h5",
     ] {
         let words = command.split_whitespace();
-        place.refused(program::alone().args(words), 1, &["/proc: cannot make a file in the folder"]);
+        place.refused(program::alone().args(words), 1, &["/proc: cannot create a file in the folder"]);
     }
     if let Some(ranks) = ranks {
         let augment = "dataset augment --data good.h5 --output /proc/new.h5".split(' ');

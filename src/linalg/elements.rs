@@ -179,6 +179,7 @@ pub fn combine_rows<T: Real>(x: &[T], entries: impl Iterator<Item = (usize, T)> 
         || {
             let mut done = combine_strips::<T, 64>(x, &entries, out, 0);
             done = combine_strips::<T, 16>(x, &entries, out, done);
+            done = combine_strips::<T, 4>(x, &entries, out, done);
             combine_strips::<T, 1>(x, &entries, out, done);
         },
     );

@@ -49,8 +49,8 @@ impl Method {
     }
 
     /// The default of `--learning-rate`, by validation accuracy on Cora, PubMed and Amazon Computers, whose features are
-    /// large (docs/settings.md). Deep networks want smaller steps; where a step has much the same length in every
-    /// coordinate, as with Adagrad and Adadelta, the outputs of a layer move by it times the width, and wide ones too.
+    /// large (docs/accuracy.md, learning rates). Above 3 layers adam and gd take smaller steps; there adagrad and adadelta
+    /// do above 100 neurons, where their rates of narrower networks learnt worst.
     pub(super) fn learning_rate(self, layers: usize, neurons: usize) -> f64 {
         let is_shallow = layers <= SHALLOW;
         let by_width = if is_shallow { 1.0 } else { (100.0 / neurons as f64).min(1.0) };

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use hdf5::Location;
 use hdf5::types::{FixedUnicode, TypeDescriptor, VarLenUnicode};
+use tempfile::NamedTempFile;
 
 use super::error::{Fault, StorageError, unwritten};
 use super::hdf5_source::MAX_TEXT;
@@ -34,16 +35,8 @@ pub(crate) fn write_whole_or<E: From<StorageError>>(
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".pdadmm-g-");
-    // Temporary files are private by default; a result has the rights of any other file.
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        builder.permissions(std::fs::Permissions::from_mode(0o666));
-    }
     std::fs::create_dir_all(folder).map_err(unwritten(folder, "make the folder"))?;
-    let temporary = builder.tempfile_in(folder).map_err(unwritten(folder, "create a file in the folder"))?;
+    let temporary = temporary_in(folder)?;
     write(temporary.path())?;
     temporary.as_file().sync_all().map_err(unwritten(path, "write the file"))?;
     let renamed = if overwrite { temporary.persist(path) } else { temporary.persist_noclobber(path) };
@@ -108,7 +101,20 @@ pub(crate) fn folder_above(path: &Path) -> Result<(&Path, bool), StorageError> {
 /// As [`folder_above`]; [`StorageError::Unwritten`].
 pub(crate) fn try_out_above(path: &Path) -> Result<(), StorageError> {
     let (above, _) = folder_above(path)?;
-    tempfile::tempfile_in(above).map(drop).map_err(unwritten(above, "make a file in the folder"))
+    temporary_in(above).map(drop)
+}
+
+/// A file beside an output, which takes its name when it is complete.
+fn temporary_in(folder: &Path) -> Result<NamedTempFile, StorageError> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".pdadmm-g-");
+    // Temporary files are private by default; a result has the rights of any other file.
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(std::fs::Permissions::from_mode(0o666));
+    }
+    builder.tempfile_in(folder).map_err(unwritten(folder, "create a file in the folder"))
 }
 
 /// A text attribute in variable-length UTF-8, as h5py writes a `str` and anndata expects it.

@@ -96,8 +96,8 @@ pub(super) struct Input<T> {
 pub(super) enum EvaluatedFeatures<T> {
     /// By a product with X of the blocks that are not trained on.
     Dense(Blocks<T>),
-    /// For all nodes of the graph, W_1 being projected on the raw features first: without any X. For wide, sparse
-    /// features. Each rank does it for itself.
+    /// W_1 being projected on the raw features first, and then propagated through the whole graph: without any X. For wide,
+    /// sparse features. Each rank does it for itself.
     Projected { adjacency: RenormalisedAdjacency<T>, raw: RawFeatures, rows: Vec<(usize, Vec<usize>)> },
 }
 
