@@ -84,8 +84,9 @@ impl<T: Real> DualWeights<T> {
         w
     }
 
-    /// ‖W‖² = c² f⁰ + [c ⟨A⁰, D⟩ + ⟨D, W p⟩], since W p is X Wᵀ = c A⁰ + K D: c² f⁰, and this shard's part of the rest.
-    pub fn norm2_with(&self, blocks: &[LayerBlock<T>]) -> [f64; 2] {
+    /// `factor` times ‖W‖² = c² f⁰ + [c ⟨A⁰, D⟩ + ⟨D, W p⟩], since W p is X Wᵀ = c A⁰ + K D: that of c² f⁰, and this shard's
+    /// part of the rest. The factor multiplies before sums are formed, so that shards add up to what one would have.
+    pub fn norm2_with(&self, factor: f64, blocks: &[LayerBlock<T>]) -> [f64; 2] {
         let along = ScalarSum::of(starts(blocks).map(|(start, block)| {
             let rows = start..start + block.m.len();
             let (d, a0) = (&flat(&self.d)[rows.clone()], &flat(&self.a0)[rows]);
@@ -95,16 +96,16 @@ impl<T: Real> DualWeights<T> {
                     || sum2(d, x, |d, x| d * x),
                 )
             };
-            self.c * times_d(a0) + times_d(flat(&block.m))
+            factor * (self.c * times_d(a0) + times_d(flat(&block.m)))
         }));
-        [self.c * self.c * self.f0, along]
+        [factor * self.c * self.c * self.f0, along]
     }
 
     /// ‖W‖² where this shard is the only one. Cost: 2 N² n_1.
     pub fn norm2(&self) -> f64 {
         let mut m = self.a0.mapv(|a| a * T::of(self.c));
         product(T::one(), &self.gram, &self.d, T::one(), &mut m);
-        let [start, along] = self.norm2_with(&[LayerBlock { z: Array2::zeros((0, 0)), m }]);
+        let [start, along] = self.norm2_with(1.0, &[LayerBlock { z: Array2::zeros((0, 0)), m }]);
         (start + along).max(0.0)
     }
 

@@ -90,13 +90,12 @@ impl LayerTerms {
     /// The weight decay of layer l, which is told in two parts. Cost: 2 n_l n_{l−1} where there is any.
     pub(super) fn set_decay<T: Real>(&mut self, layer: &Layer<T>, penalties: &Penalties) {
         let half = 0.5 * layer.penalty.decay(penalties.nu);
-        let norm2 = match &layer.weights {
+        [self.decay, self.decay_of_nodes] = match &layer.weights {
             // Most layers have none.
             _ if half == 0.0 => [0.0; 2],
-            Weights::Dual(dual) => dual.norm2_with(&layer.blocks),
-            weights => [weights.norm2(), 0.0],
+            Weights::Dual(dual) => dual.norm2_with(half, &layer.blocks),
+            weights => [half * weights.norm2(), 0.0],
         };
-        [self.decay, self.decay_of_nodes] = norm2.map(|norm2| half * norm2);
     }
 
     /// What the update of q has added up, by block.
