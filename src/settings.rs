@@ -17,7 +17,7 @@ use crate::graph::{FeatureNorm, Operators};
 use crate::parallel::plan::Shards;
 use crate::quantize::{Coding, Element, LevelSet, Spacing, Wire};
 
-pub use choices::{PenaltyRule, Precision, Quantize};
+pub use choices::{PenaltyRule, Precision, Quantize, Start};
 pub use method::Method;
 pub use operator_choice::OperatorChoice;
 pub use raw::RawSettings;
@@ -53,6 +53,8 @@ pub struct Settings {
     pub method: Method,
     /// Iterations of each stage.
     pub iterations: usize,
+    /// What the first stage starts from.
+    pub start: Start,
     /// ρ at the start of a stage.
     pub rho: f64,
     /// ν at the start of a stage.

@@ -53,6 +53,15 @@ fn not_quantized() {
 }
 
 #[test]
+fn deep_from_the_start() {
+    agree_on_generated(&[
+        "--stages 10",
+        "--stages 10 --start random",
+        "--stages 2,10 --start labels --quantize pq",
+    ]);
+}
+
+#[test]
 fn quantized() {
     agree_on_generated(&[
         "--quantize p --bits 8",

@@ -57,6 +57,7 @@ fn with_fewer_nodes_than_features() {
             let settings = format!("{SMALL} --block-nodes 20 --layers 4 {method}");
             agree(launcher, data, &settings, &[(2, "2"), (8, "4"), (6, "auto")]);
         }
+        agree(launcher, data, &format!("{SMALL} --block-nodes 20 --stages 4"), &[(4, "4"), (8, "2")]);
     });
 }
 

@@ -1,7 +1,7 @@
 //! From raw settings to checked ones, and back to raw ones with every value spelled out.
 
 use super::method::{self, Method};
-use super::{OperatorChoice, PenaltyRule, Precision, Quantize, RawSettings, Settings, SettingsError};
+use super::{OperatorChoice, PenaltyRule, Precision, Quantize, RawSettings, Settings, SettingsError, Start};
 use crate::admm::Subproblem;
 use crate::graph::{FeatureNorm, Operators};
 use crate::quantize::{LevelSet, Wire};
@@ -77,14 +77,15 @@ impl RawSettings {
             number("tolerance", primal, 0.0, 1.0)?;
             number("tolerance", dual, 0.0, 1.0)?;
         }
-        let nu = number("nu", self.nu.unwrap_or(1e-4), 1e-12, 1e12)?;
+        let start = self.start.unwrap_or(Start::of_stages(&stages));
+        let nu_max = self.nu_max.unwrap_or(1.0);
+        let nu = number("nu", self.nu.unwrap_or(start.nu(nu_max)), 1e-12, 1e12)?;
         let penalties = self.penalties.unwrap_or_default();
         if penalties == PenaltyRule::Fixed && (self.penalty_growth.is_some() || self.nu_max.is_some()) {
             return Err(SettingsError::Contradiction(
                 "--penalty-growth and --nu-max need --penalties adaptive".into(),
             ));
         }
-        let nu_max = self.nu_max.unwrap_or(1.0);
         if penalties == PenaltyRule::Adaptive && nu > nu_max {
             return Err(SettingsError::Contradiction(format!(
                 "--nu {nu} is above --nu-max {nu_max}: raise --nu-max or use --penalties fixed"
@@ -148,6 +149,7 @@ impl RawSettings {
                 1,
                 MOST_ITERATIONS,
             )?,
+            start,
             rho: number("rho", self.rho.unwrap_or(nu), 1e-12, 1e12)?,
             nu,
             penalties,
@@ -234,6 +236,7 @@ impl Settings {
             seed: Some(self.seed),
             optimizer: Some(self.method),
             iterations: Some(self.iterations),
+            start: is_admm.then_some(self.start),
             rho: is_admm.then_some(self.rho),
             nu: is_admm.then_some(self.nu),
             penalties: is_admm.then_some(self.penalties),

@@ -52,6 +52,32 @@ impl Precision {
     }
 }
 
+/// What the first stage starts from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Start {
+    /// Random weights of the first and the last layer.
+    Random,
+    /// Activations made from the classes of the training nodes.
+    Labels,
+}
+
+impl Start {
+    /// The default of `--start`: signals take many iterations through layers that have learnt nothing, so that a deep
+    /// first stage wants activations that make sense at once.
+    pub(super) fn of_stages(stages: &[usize]) -> Self {
+        if stages.first().is_some_and(|&layers| layers > 2) { Start::Labels } else { Start::Random }
+    }
+
+    /// The default of `--nu` where ν may grow to `largest`: with labels there is something to hold on to.
+    pub(super) fn nu(self, largest: f64) -> f64 {
+        match self {
+            Start::Random => 1e-4,
+            Start::Labels => largest.min(0.01),
+        }
+    }
+}
+
 /// How ρ and ν change during a stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]

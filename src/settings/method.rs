@@ -90,6 +90,7 @@ impl Method {
 pub(super) fn check_belongs(raw: &RawSettings, method: Method) -> Result<(), SettingsError> {
     let of_the_admm = [
         ("stages", raw.stages.is_some()),
+        ("start", raw.start.is_some()),
         ("rho", raw.rho.is_some()),
         ("nu", raw.nu.is_some()),
         ("penalties", raw.penalties.is_some()),

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    CheckpointEvery, MaxTime, Method, OperatorChoice, PenaltyRule, Precision, Quantize, SettingsError, times,
+    CheckpointEvery, MaxTime, Method, OperatorChoice, PenaltyRule, Precision, Quantize, SettingsError, Start,
+    times,
 };
 use crate::admm::Subproblem;
 use crate::graph::FeatureNorm;
@@ -59,10 +60,13 @@ pub struct RawSettings {
     /// Iterations of each stage [default: 200; 600 with an optimizer other than admm]
     #[arg(long, value_name = "K", help_heading = "Algorithm")]
     pub iterations: Option<usize>,
+    /// What the first stage starts from [default: random, or labels where the first of --stages has more than 2 layers]
+    #[arg(long, value_enum, help_heading = "Algorithm")]
+    pub start: Option<Start>,
     /// ρ at the start of a stage [default: --nu]
     #[arg(long, help_heading = "Algorithm")]
     pub rho: Option<f64>,
-    /// ν at the start of a stage [default: 0.0001]
+    /// ν at the start of a stage [default: 0.0001, or 0.01 with --start labels]
     #[arg(long, help_heading = "Algorithm")]
     pub nu: Option<f64>,
     /// Whether ρ and ν grow when the loss stalls [default: adaptive]
@@ -202,6 +206,7 @@ impl RawSettings {
             seed,
             optimizer,
             iterations,
+            start,
             rho,
             nu,
             penalties,

@@ -14,7 +14,7 @@ use crate::linalg::processor::lapack_misjudgement;
 use crate::parallel::plan::Plan;
 use crate::parallel::{Communicator, Host, processors};
 use crate::progress::{Bar, time};
-use crate::settings::{Method, PenaltyRule, Quantize, Settings};
+use crate::settings::{Method, PenaltyRule, Quantize, Settings, Start};
 
 /// Rows printed for a stage, about.
 const ROWS: usize = 10;
@@ -130,8 +130,12 @@ impl Screen {
             (what, Some(levels)) => format!("{what:?} on the levels {levels}").to_lowercase(),
             (what, None) => format!("{what:?} at {} bits", settings.bits).to_lowercase(),
         };
+        let start = match settings.start {
+            Start::Random => "",
+            Start::Labels => " from labels",
+        };
         self.line(format_args!(
-            "  training  stages {} of {} iterations, {penalties}, mu {}, dropout {}, {quantized}, seed {}",
+            "  training  stages {}{start} of {} iterations, {penalties}, mu {}, dropout {}, {quantized}, seed {}",
             stages.join(","),
             settings.iterations,
             settings.mu,

@@ -1,14 +1,14 @@
 //! A stage: the state of its network at the start.
 
-use crate::admm::deepen::LayerWeights;
+use crate::admm::deepen::{LabelStart, LayerWeights};
 use crate::admm::iteration::RankState;
 use crate::admm::penalties::WeightPenalty;
-use crate::admm::{Boundary, BoundaryBlock, Layer, LayerBlock, Team, w};
+use crate::admm::{Boundary, BoundaryBlock, Layer, LayerBlock, Team, Weights, w};
 use crate::linalg::elements::{flat, larger, peak, rows, rows_mut};
 use crate::linalg::{NodeBlocks, Real};
 use crate::parallel::plan::StageShape;
 use crate::quantize::LevelSet;
-use ndarray::Array2;
+use ndarray::{Array2, Axis};
 
 /// The state of a rank at the start of a stage: the weights of its run of layers, everything else zero.
 pub fn empty_state<T: Real>(
@@ -44,7 +44,11 @@ pub fn empty_state<T: Real>(
     }
 }
 
-/// The forward pass that starts a stage: z_l = W_l p_l + b_l, p_{l+1} = q_l = f(z_l), u = 0, without rounding.
+/// The classes of the nodes that a rank holds, block by block.
+pub type BlockLabels = [Vec<usize>];
+
+/// The forward pass that starts a stage: z_l = W_l p_l + b_l, p_{l+1} = q_l = f(z_l), u = 0, without rounding; with `start`
+/// W_L and z_1 are those of the start from labels.
 ///
 /// `receive` fills p of the boundary below with f(z) of the rank below; `send` hands f(z) to the rank above.
 ///
@@ -53,6 +57,7 @@ pub fn empty_state<T: Real>(
 pub fn forward<T: Real, E>(
     state: &mut RankState<T>,
     team: &mut Team<'_, T>,
+    start: Option<(&LabelStart<T>, &BlockLabels)>,
     mut receive: impl FnMut(&mut Boundary<T>) -> Result<(), E>,
     mut send: impl FnMut(&Boundary<T>) -> Result<(), E>,
 ) -> Result<(), E> {
@@ -62,6 +67,9 @@ pub fn forward<T: Real, E>(
         boundary.blocks.iter_mut().for_each(start_from_p);
     }
     let to_rank_above = state.has_rank_above();
+    if let (false, Some((start, _)), Some(last)) = (to_rank_above, start, state.layers.last_mut()) {
+        last.weights = Weights::Hidden(start.output_weights.clone());
+    }
     for i in 0..state.layers.len() {
         let (below, above) = (state.below(i), state.above(i));
         let layer = &mut state.layers[i];
@@ -72,6 +80,11 @@ pub fn forward<T: Real, E>(
                 z.iter_mut().zip(m).zip(b).for_each(|((z, &m), &b)| *z = m + b);
             }
         });
+        if let (1, Some((start, labels))) = (layer.index, start) {
+            for (block, labels) in layer.blocks.iter_mut().zip(labels) {
+                block.z.assign(&start.z.select(Axis(0), labels));
+            }
+        }
         if let Some(above) = above {
             let (boundary, blocks) = (&mut state.boundaries[above], &layer.blocks);
             team.workers.each(&mut boundary.blocks[..], |k, edge| {

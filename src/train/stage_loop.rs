@@ -13,7 +13,7 @@ use super::stage;
 use super::state::{PendingRow, RunState};
 use super::status::Status;
 use crate::admm::cost::LayerShape;
-use crate::admm::deepen::LayerWeights;
+use crate::admm::deepen::{LabelStart, LayerWeights};
 use crate::admm::iteration::{self, LayerReport, RankState, Rules, iterate};
 use crate::admm::p_quantized::QuantizedP;
 use crate::admm::residuals::Totals;
@@ -24,6 +24,7 @@ use crate::parallel::exchange::Traffic;
 use crate::parallel::plan::{Plan, StageShape};
 use crate::parallel::{WaitPolicy, agree, wait_sum};
 use crate::quantize::{LevelError, LevelSet, PowerRange};
+use crate::settings::Start;
 use crate::timing::Phase;
 
 /// Iterations of a stage that measurements of what an iteration costs leave out: they touch memory for the first time.
@@ -80,11 +81,16 @@ impl<'a, T: Real> Run<'a, T> {
     ) -> RankState<T> {
         let run = plan.layers_of(self.communicator.rank());
         let holds_last = run.as_ref().is_some_and(|run| *run.end() == shape.layers);
-        let (own, blocks) = self.own_blocks(&self.blocks);
-        let labels = holds_last
-            .then(|| own.map(|block| self.problem.train_labels[self.blocks.range(block)].to_vec()).collect());
+        let (_, blocks) = self.own_blocks(&self.blocks);
+        let labels = holds_last.then(|| self.own_labels());
         let penalty = |l| self.weight_penalty(l, shape.layers);
         stage::empty_state(held, shape, &blocks, penalty, labels)
+    }
+
+    /// The classes of the training nodes of this rank's blocks.
+    fn own_labels(&self) -> Vec<Vec<usize>> {
+        let (own, _) = self.own_blocks(&self.blocks);
+        own.map(|block| self.problem.train_labels[self.blocks.range(block)].to_vec()).collect()
     }
 
     /// The iterations of a stage from where its state is.
@@ -157,6 +163,10 @@ impl<'a, T: Real> Run<'a, T> {
 
     /// The forward pass, the first level sets, and p and q rounded to them.
     fn start_forward(&mut self, run: &mut RunState<T>, shape: &StageShape) -> Result<(), TrainError> {
+        let start = (run.stage == 1 && self.settings.start == Start::Labels).then(|| {
+            let start = LabelStart::new(self.settings.seed, shape.layers, shape.classes, shape.neurons);
+            (start, self.own_labels())
+        });
         let state = &mut run.network;
         let exchange = std::cell::RefCell::new(&mut self.exchange);
         exchange.borrow_mut().expect_activations::<T>(
@@ -166,6 +176,7 @@ impl<'a, T: Real> Run<'a, T> {
         stage::forward(
             state,
             &mut team,
+            start.as_ref().map(|(start, labels)| (start, &labels[..])),
             |below| {
                 let l = below.index;
                 below

@@ -51,7 +51,7 @@ impl Network {
         });
         let labels = blocks.ranges().map(|rows| rows.map(|node| node * 7 % classes).collect()).collect();
         let mut state = stage::empty_state(weights.collect(), &stage, &blocks, penalty, Some(labels));
-        let Ok(()) = stage::forward(&mut state, team, |_| Ok(()), |_| Ok::<(), Infallible>(()));
+        let Ok(()) = stage::forward(&mut state, team, None, |_| Ok(()), |_| Ok::<(), Infallible>(()));
         state
     }
 }
