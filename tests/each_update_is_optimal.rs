@@ -288,6 +288,21 @@ fn check_exact_w<T: Real>(shape: Shape, seed: u64) {
     }
 }
 
+in_both_precisions!(
+    exact_w_stays_where_its_inputs_are_0,
+    // The form in n dimensions and that in N.
+    [Shape::hidden(20, 8, 6).penalty(0.0, 0.1, 0.0), Shape::hidden(6, 12, 8).penalty(0.0, 0.1, 0.0)],
+    check_dead_inputs
+);
+fn check_dead_inputs<T: Real>(shape: Shape, seed: u64) {
+    let mut case = Case::<T>::new(shape, seed);
+    case.below.blocks.iter_mut().for_each(|edge| edge.p.fill(T::zero()));
+    let old = case.w();
+    case.exact_w();
+    assert_eq!(case.w(), old);
+    case.product_is_up_to_date("W p of inputs that are 0");
+}
+
 in_both_precisions!(gradient_w_takes_the_smallest_theta_that_majorises, weight_shapes(), check_gradient_w);
 fn check_gradient_w<T: Real>(shape: Shape, seed: u64) {
     let mut case = Case::<T>::new(shape, seed);

@@ -182,7 +182,7 @@ pub fn exact<T: Real>(
                     team.gram(blocks.len(), |i| input(i).view(), &mut gram);
                     gram
                 });
-                let (epsilon, lambda) = regulariser(gram, penalty, penalties.nu);
+                let (epsilon, lambda) = regulariser(gram, n, penalty, penalties.nu);
                 let key = (penalties.nu, lambda);
                 if inverse.as_ref().is_none_or(|(of, _)| *of != key) {
                     // The old one goes first: it is as large as the Gram matrix.
@@ -196,7 +196,7 @@ pub fn exact<T: Real>(
             None => {
                 let mut gram = team.workspace.take((n, n));
                 team.gram(blocks.len(), |i| input(i).view(), &mut gram);
-                let (epsilon, lambda) = regulariser(&gram, penalty, penalties.nu);
+                let (epsilon, lambda) = regulariser(&gram, n, penalty, penalties.nu);
                 let inverse = ridge_inverse(gram, penalties.nu, lambda)?;
                 apply(w, c, &inverse, penalties.nu, epsilon, team);
                 team.workspace.give(inverse);
@@ -211,11 +211,16 @@ pub fn exact<T: Real>(
     Ok(())
 }
 
-/// ε and λ = μ + ε for inputs with this Gram matrix (p pᵀ or pᵀp: the same trace).
-fn regulariser<T: Real>(gram: &Array2<T>, penalty: &WeightPenalty, nu: f64) -> (f64, f64) {
+/// ε and λ = μ + ε for n inputs with this Gram matrix (p pᵀ or pᵀp: the same trace).
+fn regulariser<T: Real>(gram: &Array2<T>, inputs: usize, penalty: &WeightPenalty, nu: f64) -> (f64, f64) {
     let trace: f64 = gram.diag().iter().map(|x| x.f64()).sum();
-    let epsilon = penalty.theta_prox * nu * trace / gram.nrows().max(1) as f64;
-    (epsilon, penalty.decay(nu) + epsilon)
+    let decay = penalty.decay(nu);
+    let epsilon = penalty.theta_prox * nu * trace / inputs.max(1) as f64;
+    match penalty.theta_prox > 0.0 && decay == 0.0 && !T::of(epsilon).is_normal() {
+        // With inputs that are all 0, as where every neuron below is dead, any W is a minimiser: the old one stays.
+        true => (1.0, 1.0),
+        false => (epsilon, decay + epsilon),
+    }
 }
 
 /// (ν G + λ I)^-1.
@@ -251,9 +256,7 @@ fn exact_by_nodes<T: Real>(
     let nodes = p.nrows();
     let mut gram = team.workspace.take((nodes, nodes));
     team.workers.gram(1, |_| p.t(), team.workspace.gram(nodes), &mut gram);
-    let trace: f64 = gram.diag().iter().map(|x| x.f64()).sum();
-    let epsilon = penalty.theta_prox * nu * trace / p.ncols().max(1) as f64;
-    let lambda = penalty.decay(nu) + epsilon;
+    let (epsilon, lambda) = regulariser(&gram, p.ncols(), penalty, nu);
     let inverse = ridge_inverse(gram, nu, lambda)?;
     let keep = if lambda > 0.0 { T::of(epsilon / lambda) } else { T::zero() };
     w.mapv_inplace(|w| w * keep);
