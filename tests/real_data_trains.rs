@@ -110,32 +110,34 @@ fn coauthor_physics() {
 
 /// The default settings, unquantized, with p and q at 8 bits, and with all layers at work from the start: mean test accuracy
 /// at best validation.
-fn reaches(name: &str, promised: f64) {
+fn reaches(name: &str, promised: f64, promised_from_the_start: f64) {
     let Some(datasets) = program::real_data() else { return };
     let scratch = tempfile::tempdir().unwrap();
     let data = scratch.path().join("data.h5");
     program::import(&datasets, name, &data);
     let seeds = if std::env::var_os("PDADMM_LONG_TESTS").is_some_and(|flag| flag == "1") { 5 } else { 1 };
-    for (case, quantized) in ["", "--quantize pq --bits 8", "--stages 10"].into_iter().enumerate() {
+    let cases =
+        [("", promised), ("--quantize pq --bits 8", promised), ("--stages 10", promised_from_the_start)];
+    for (case, (flags, promised)) in cases.into_iter().enumerate() {
         let accuracies: Vec<f64> = (0..seeds)
             .map(|seed| {
                 let output = scratch.path().join(format!("{case}-{seed}"));
-                program::train(None, 1, &data, &output, &format!("--seed {seed} {quantized}"));
+                program::train(None, 1, &data, &output, &format!("--seed {seed} {flags}"));
                 program::summary(&output)["best"]["test"].as_f64().unwrap()
             })
             .collect();
         let mean = accuracies.iter().sum::<f64>() / accuracies.len() as f64;
-        println!("{name} {quantized}: {mean:.4}, {accuracies:?}");
-        assert!(mean >= promised, "{name} {quantized}: {mean} of {accuracies:?}, promised {promised}");
+        println!("{name} {flags}: {mean:.4}, {accuracies:?}");
+        assert!(mean >= promised, "{name} {flags}: {mean} of {accuracies:?}, promised {promised}");
     }
 }
 
 #[test]
 fn cora_reaches_its_accuracy() {
-    reaches("cora", 0.81);
+    reaches("cora", 0.81, 0.80);
 }
 
 #[test]
 fn pubmed_reaches_its_accuracy() {
-    reaches("pubmed", 0.775);
+    reaches("pubmed", 0.775, 0.77);
 }

@@ -204,6 +204,15 @@ fn stopped_again_and_again() {
 }
 
 #[test]
+fn deep_from_the_start() {
+    let (_scratch, data) = data(40);
+    let flags = "--stages 6 --neurons 10 --iterations 12";
+    for stop in 1..12 {
+        in_parts(&data, flags, &[(3, stop)], 2);
+    }
+}
+
+#[test]
 fn on_other_numbers_of_ranks() {
     for (features, flags) in VARIANTS {
         let (_scratch, data) = data(features);

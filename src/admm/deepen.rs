@@ -49,7 +49,7 @@ pub fn random_first_weights<T: Real>(seed: u64, outputs: usize, inputs: usize) -
 /// between, what layer 1 should learn.
 ///
 /// With z_L = 0 all classes are equally likely, and −∂R/∂p_L = W_Lᵀ (e_y − 1/C) of a node of class y. Along this z_1 starts,
-/// of unit variance, and the layers between, at the identity, hand f(z_1) on to W_L as it is.
+/// with variance 1 − 1/C, and the layers between, at the identity, hand f(z_1) on to W_L as it is.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LabelStart<T> {
     /// W_L, C × n: [`random_weights`] in the first n/2 columns, the same with the other sign in the next n/2, since

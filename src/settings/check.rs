@@ -77,9 +77,9 @@ impl RawSettings {
             number("tolerance", primal, 0.0, 1.0)?;
             number("tolerance", dual, 0.0, 1.0)?;
         }
-        let start = self.start.unwrap_or(Start::of_stages(&stages));
+        let start = self.start.unwrap_or(Start::default_of(&stages));
         let nu_max = self.nu_max.unwrap_or(1.0);
-        let nu = number("nu", self.nu.unwrap_or(start.nu(nu_max)), 1e-12, 1e12)?;
+        let nu = number("nu", self.nu.unwrap_or(start.default_nu(nu_max)), 1e-12, 1e12)?;
         let penalties = self.penalties.unwrap_or_default();
         if penalties == PenaltyRule::Fixed && (self.penalty_growth.is_some() || self.nu_max.is_some()) {
             return Err(SettingsError::Contradiction(

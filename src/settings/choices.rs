@@ -65,15 +65,15 @@ pub enum Start {
 impl Start {
     /// The default of `--start`: signals take many iterations through layers that have learnt nothing, so that a deep
     /// first stage wants activations that make sense at once.
-    pub(super) fn of_stages(stages: &[usize]) -> Self {
+    pub(super) fn default_of(stages: &[usize]) -> Self {
         if stages.first().is_some_and(|&layers| layers > 2) { Start::Labels } else { Start::Random }
     }
 
-    /// The default of `--nu` where ν may grow to `largest`: with labels there is something to hold on to.
-    pub(super) fn nu(self, largest: f64) -> f64 {
+    /// The default of `--nu` under this `--nu-max`: with labels there is something to hold on to.
+    pub(super) fn default_nu(self, nu_max: f64) -> f64 {
         match self {
-            Start::Random => 1e-4,
-            Start::Labels => largest.min(0.01),
+            Start::Random => nu_max.min(1e-4),
+            Start::Labels => nu_max.min(0.01),
         }
     }
 }
@@ -87,4 +87,30 @@ pub enum PenaltyRule {
     /// They grow when the loss stalls, up to a largest ν.
     #[default]
     Adaptive,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::RawSettings;
+    use super::*;
+
+    #[test]
+    fn deep_first_stages_start_from_labels() {
+        let of = |text: &str| {
+            let raw: RawSettings = toml::from_str(&format!("data = 'x'\noutput = 'y'\n{text}")).unwrap();
+            let settings = raw.check().unwrap();
+            (settings.start, settings.nu)
+        };
+        assert_eq!(of(""), (Start::Random, 1e-4));
+        assert_eq!(of("stages = [10]"), (Start::Labels, 0.01));
+        assert_eq!(of("stages = [10]\nnu = 0.5"), (Start::Labels, 0.5));
+        assert_eq!(of("stages = [10]\nstart = 'random'"), (Start::Random, 1e-4));
+        assert_eq!(of("stages = [2, 10]\nstart = 'labels'"), (Start::Labels, 0.01));
+        assert_eq!(of("stages = [10]\nnu-max = 1e-3"), (Start::Labels, 1e-3));
+        assert_eq!(of("nu-max = 1e-5"), (Start::Random, 1e-5));
+        let raw: RawSettings =
+            toml::from_str("data = 'x'\noutput = 'y'\noptimizer = 'adam'\nstart = 'labels'").unwrap();
+        assert!(raw.check().unwrap_err().to_string().contains("--start has no meaning for --optimizer adam"));
+    }
 }

@@ -63,10 +63,10 @@ pub struct RawSettings {
     /// What the first stage starts from [default: random, or labels where the first of --stages has more than 2 layers]
     #[arg(long, value_enum, help_heading = "Algorithm")]
     pub start: Option<Start>,
-    /// ρ at the start of a stage [default: --nu]
+    /// ρ at the start of the first stage [default: --nu]
     #[arg(long, help_heading = "Algorithm")]
     pub rho: Option<f64>,
-    /// ν at the start of a stage [default: 0.0001, or 0.01 with --start labels]
+    /// ν at the start of the first stage [default: 0.0001, or 0.01 with --start labels]
     #[arg(long, help_heading = "Algorithm")]
     pub nu: Option<f64>,
     /// Whether ρ and ν grow when the loss stalls [default: adaptive]

@@ -138,3 +138,57 @@ pub fn round_start<T: Real>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use ndarray::{Array1, s};
+
+    use super::*;
+    use crate::admm::{Workspace, state::FirstLayer};
+    use crate::linalg::Workers;
+
+    #[test]
+    fn from_labels_each_node_starts_with_the_activations_of_its_class() {
+        let (layers, neurons, classes, inputs, nodes) = (4, 8, 3, 5, 10);
+        let stage =
+            StageShape { layers, neurons, classes, inputs, nodes, evaluated: nodes, evaluate_every: 1 };
+        let blocks = NodeBlocks::new(nodes, Some(4));
+        let classes_of = |rows: std::ops::Range<usize>| rows.map(|node| node * 2 % classes).collect();
+        let labels: Vec<Vec<usize>> = blocks.ranges().map(classes_of).collect();
+        let x = blocks.ranges().map(|rows| Array2::ones((rows.len(), inputs))).collect();
+        let first = FirstLayer { w: Array2::ones((neurons, inputs)), x, gram: None, inverse: None };
+        let identity = |l: usize| Weights::Hidden(Array2::eye(neurons).slice_move(s![..stage.width(l), ..]));
+        let weights = std::iter::once(Weights::First(first)).chain((2..=layers).map(identity));
+        let weights = (1..).zip(weights).map(|(index, weights)| LayerWeights {
+            index,
+            weights,
+            b: Array1::zeros(stage.width(index)),
+        });
+        let start = LabelStart::<f64>::new(7, layers, classes, neurons);
+        let (workers, mut workspace) = (Workers::one(), Workspace::new());
+        let mut team = Team::of_one_shard(&mut workspace, &workers);
+        let penalty = |_| WeightPenalty::default();
+        let mut state = empty_state(weights.collect(), &stage, &blocks, penalty, Some(labels.clone()));
+        let from = Some((&start, &labels[..]));
+        let Ok(()) = forward(&mut state, &mut team, from, |_| Ok(()), |_| Ok::<(), Infallible>(()));
+
+        let last = &state.layers[layers - 1];
+        assert_eq!(last.weights.dense(), start.output_weights);
+        for (k, rows) in blocks.ranges().enumerate() {
+            for (i, node) in rows.enumerate() {
+                let z = start.z.row(node * 2 % classes);
+                let active = z.mapv(|z| z.max(0.0));
+                assert_eq!(state.layers[0].blocks[k].z.row(i), z);
+                for boundary in &state.boundaries {
+                    let block = &boundary.blocks[k];
+                    assert_eq!((block.p.row(i), block.q.row(i)), (active.view(), active.view()));
+                    assert!(block.u.iter().all(|u| *u == 0.0));
+                }
+                let scores = start.output_weights.dot(&active);
+                assert!((&last.blocks[k].z.row(i) - &scores).iter().all(|off| off.abs() < 1e-12));
+            }
+        }
+    }
+}
