@@ -123,7 +123,7 @@ proptest! {
         neurons in prop::collection::vec(1usize..20, 1..12),
         seed in any::<u64>(),
     ) {
-        let operators = ["0,1,2,3", "ppr:0.15:10", "I,heat:2.5:8,mean:3"][operators];
+        let operators = ["0,1,2,3", "ppr:0.15:10", "I,heat:2.5:8,mean:3,sum:1:-0.5:3"][operators];
         read_back(&model::<f32>(operators, features, &neurons, seed), Precision::F32);
         read_back(&model::<f64>(operators, features, &neurons, seed), Precision::F64);
     }

@@ -217,7 +217,7 @@ fn write_seeds() {
     let classes: Vec<String> = (0..12).map(|i| format!("\"{i}\": {}", i % 3)).collect();
     let roles = "{\"tr\": [0, 1], \"va\": [2], \"te\": [3, 4]}";
     put("json/folder", &[format!("{{{}}}", classes.join(",")).as_bytes(), roles.as_bytes()].join(SEPARATOR));
-    let settings = "data = \"graph.h5\"\noutput = \"run\"\noperators = \"0,ppr:0.1:4,heat:1.5:3\"\nlayers = 5\n\
+    let settings = "data = \"graph.h5\"\noutput = \"run\"\noperators = \"0,ppr:0.1:4,heat:1.5:3,sum:1:3\"\nlayers = 5\n\
                     stages = [2, 5]\nnu = 1e-3\ntolerance = [1e-4, 1e-3]\nquantize = \"p\"\nlevels = \"-1:20:1\"\n\
                     wire = \"f32\"\nprecision = \"f32\"\nblock-nodes = 100\n";
     put("settings/all", settings.as_bytes());

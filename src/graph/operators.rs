@@ -9,6 +9,9 @@ use thiserror::Error;
 /// The highest power of Ã that an operator may use.
 pub const HIGHEST_POWER: usize = 64;
 
+/// The largest weight of a power in `sum:…`, far above any use.
+const LARGEST_WEIGHT: f64 = 1e6;
+
 /// ψ = Σ_j c_j Ã^j.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Operator {
@@ -48,7 +51,7 @@ impl FeatureNorm {
 /// Operators that cannot be used.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 #[error(
-    "operator '{found}' is not usable: {why}; write a comma-separated list of hops (0,1,2,3), mean:K, ppr:ALPHA:TERMS or heat:T:TERMS"
+    "operator '{found}' is not usable: {why}; write a comma-separated list of hops (0,1,2,3), mean:K, ppr:ALPHA:TERMS, heat:T:TERMS or sum:C0:C1:…"
 )]
 pub struct OperatorError {
     found: String,
@@ -115,6 +118,14 @@ impl FromStr for Operator {
             ["mean", k] => {
                 let k = terms(k)?;
                 vec![1.0 / (k + 1) as f64; k + 1]
+            }
+            ["sum", weights @ ..] if !weights.is_empty() => {
+                let weight = |part: &&str| number(part, -LARGEST_WEIGHT, LARGEST_WEIGHT, "a weight");
+                let c = weights.iter().map(weight).collect::<Result<Vec<f64>, _>>()?;
+                match c.iter().any(|c| *c != 0.0) {
+                    true => c,
+                    false => return Err(fail("all its weights are 0")),
+                }
             }
             [hop] | ["hop", hop] => {
                 let k = terms(hop)?;
@@ -207,7 +218,7 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_back() {
-        for text in ["0,1,2,3", "I,ppr:0.1:10,heat:2:8,mean:3"] {
+        for text in ["0,1,2,3", "I,ppr:0.1:10,heat:2:8,mean:3,sum:1:3:-0.5"] {
             let operators: Operators = text.parse().unwrap();
             assert_eq!(operators.to_string(), text);
         }
@@ -223,8 +234,28 @@ mod tests {
     }
 
     #[test]
+    fn a_sum_has_the_weights_that_are_written() {
+        assert_eq!("sum:1:3:-0.5".parse::<Operator>().unwrap().coefficients(), [1.0, 3.0, -0.5]);
+    }
+
+    #[test]
     fn nonsense_is_refused_with_the_forms_that_exist() {
-        for text in ["", "x", "-1", "65", "ppr:0:3", "ppr:0.1", "heat:1:999", "1,,2", "mean:a"] {
+        for text in [
+            "",
+            "x",
+            "-1",
+            "65",
+            "ppr:0:3",
+            "ppr:0.1",
+            "heat:1:999",
+            "1,,2",
+            "mean:a",
+            "sum",
+            "sum:0:0",
+            "sum:1:nan",
+            "sum:1:",
+            "sum:1:1e9",
+        ] {
             let error = text.parse::<Operators>().unwrap_err().to_string();
             assert!(error.contains("ppr:ALPHA:TERMS"), "{text}: {error}");
         }

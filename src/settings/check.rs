@@ -77,7 +77,8 @@ impl RawSettings {
             number("tolerance", primal, 0.0, 1.0)?;
             number("tolerance", dual, 0.0, 1.0)?;
         }
-        let start = self.start.unwrap_or(Start::default_of(&stages));
+        let auto_operators = matches!(self.operators, Some(OperatorChoice::Auto));
+        let start = self.start.unwrap_or(Start::default_of(&stages, auto_operators));
         let nu_max = self.nu_max.unwrap_or(1.0);
         let nu = number("nu", self.nu.unwrap_or(start.default_nu(nu_max)), 1e-12, 1e12)?;
         let penalties = self.penalties.unwrap_or_default();
@@ -114,10 +115,9 @@ impl RawSettings {
                 "--wire {wire} has nothing to act on with --quantize pq: both p and q travel as level indices"
             )));
         }
-        let (auto_operators, operators) = match self.operators {
-            Some(OperatorChoice::Auto) => (true, Operators::default()),
-            Some(OperatorChoice::Given(operators)) => (false, operators),
-            None => (false, Operators::default()),
+        let operators = match self.operators {
+            Some(OperatorChoice::Given(operators)) => operators,
+            Some(OperatorChoice::Auto) | None => Operators::default(),
         };
         if auto_operators && self.feature_norm.is_some() {
             return Err(SettingsError::Contradiction(

@@ -64,9 +64,11 @@ pub enum Start {
 
 impl Start {
     /// The default of `--start`: signals take many iterations through layers that have learnt nothing, so that a deep
-    /// first stage wants activations that make sense at once.
-    pub(super) fn default_of(stages: &[usize]) -> Self {
-        if stages.first().is_some_and(|&layers| layers > 2) { Start::Labels } else { Start::Random }
+    /// first stage wants activations that make sense at once; and with operators that are chosen by short runs two layers
+    /// learn more from labels (docs/accuracy.md, "Operators chosen").
+    pub(super) fn default_of(stages: &[usize], auto_operators: bool) -> Self {
+        let is_deep = stages.first().is_some_and(|&layers| layers > 2);
+        if is_deep || auto_operators { Start::Labels } else { Start::Random }
     }
 
     /// The default of `--nu` under this `--nu-max`: with labels there is something to hold on to.
@@ -103,6 +105,8 @@ mod tests {
             (settings.start, settings.nu)
         };
         assert_eq!(of(""), (Start::Random, 1e-4));
+        assert_eq!(of("operators = 'auto'"), (Start::Labels, 0.01));
+        assert_eq!(of("operators = 'auto'\nstart = 'random'"), (Start::Random, 1e-4));
         assert_eq!(of("stages = [10]"), (Start::Labels, 0.01));
         assert_eq!(of("stages = [10]\nnu = 0.5"), (Start::Labels, 0.5));
         assert_eq!(of("stages = [10]\nstart = 'random'"), (Start::Random, 1e-4));

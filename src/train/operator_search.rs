@@ -19,14 +19,16 @@ use crate::parallel::{Communicator, WaitPolicy, agree};
 use crate::settings::{Method, RawSettings, Settings};
 
 /// What is tried, in this order: hops, of which graphs of large and dense features want the near and citation graphs the
-/// far ones; heat; and averages over growing neighbourhoods, which citation graphs want.
-pub const CANDIDATES: [(&str, FeatureNorm); 6] = [
+/// far ones; heat; averages over growing neighbourhoods, which citation graphs want; and a sum over two hops in which the
+/// node's own features weigh less than they do in I + Ã + Ã², for graphs of many neighbours.
+pub const CANDIDATES: [(&str, FeatureNorm); 7] = [
     ("0,1,2,3", FeatureNorm::None),
     ("1,2", FeatureNorm::None),
     ("1,2,3,4", FeatureNorm::None),
     ("heat:2:10", FeatureNorm::None),
     ("ppr:0.1:10", FeatureNorm::Row),
     ("ppr:0.1:10", FeatureNorm::None),
+    ("sum:1:3:3", FeatureNorm::None),
 ];
 /// Layers of the network that tries a candidate.
 const LAYERS: usize = 2;
@@ -163,7 +165,7 @@ impl Search<'_> {
     }
 }
 
-/// Settings of a short run. With the ADMM the user's own regularisation counts; stopping, checkpoints, quantization and
+/// Settings of a short run. The start is that of the run, and with the ADMM the user's own regularisation counts; stopping, checkpoints, quantization and
 /// wire are those of no run.
 fn shallow(with: &Settings) -> Result<Settings, SetUpError> {
     let defaults = RawSettings {
@@ -172,6 +174,7 @@ fn shallow(with: &Settings) -> Result<Settings, SetUpError> {
         layers: Some(LAYERS),
         iterations: Some(ITERATIONS),
         neurons: Some(with.neurons),
+        start: Some(with.start),
         threads: Some(with.threads),
         block_nodes: with.block_nodes,
         comm_timeout: Some(with.comm_timeout),
