@@ -119,12 +119,12 @@ impl FromStr for Operator {
                 let k = terms(k)?;
                 vec![1.0 / (k + 1) as f64; k + 1]
             }
-            ["sum", weights @ ..] if !weights.is_empty() => {
+            ["sum", weights @ ..] => {
                 let weight = |part: &&str| number(part, -LARGEST_WEIGHT, LARGEST_WEIGHT, "a weight");
                 let c = weights.iter().map(weight).collect::<Result<Vec<f64>, _>>()?;
                 match c.iter().any(|c| *c != 0.0) {
                     true => c,
-                    false => return Err(fail("all its weights are 0")),
+                    false => return Err(fail("it needs a weight that is not 0")),
                 }
             }
             [hop] | ["hop", hop] => {
