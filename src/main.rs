@@ -1,7 +1,7 @@
 //! The command line program: parses, runs one subcommand, prints the error if there is one, and ends every rank
 //! with the same code.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -15,8 +15,10 @@ fn main() -> ExitCode {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn"))
         .format_timestamp(None)
         .init();
-    // clap prints help and usage errors itself, with exit codes 0 and 2.
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return told_by_clap(&error),
+    };
     match cli.command {
         Command::Dataset(dataset::DatasetCommand::Augment(arguments)) => {
             let findings = dataset::inspect_augment(&arguments);
@@ -90,6 +92,23 @@ fn over_ranks(run: impl FnOnce(&dyn parallel::Communicator) -> Result<u8, Failur
     ExitCode::from(code)
 }
 
+/// Prints help, or what is wrong with the arguments; exit code 0 or 2.
+fn told_by_clap(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() || std::io::stderr().is_terminal() {
+        // A pipe that is closed wants to hear no more.
+        let _ = error.print();
+    } else {
+        // Every rank meets this error, before ranks know of each other; clap would write it in pieces.
+        in_one_piece(&error.render().to_string());
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}
+
 fn tell(message: &str) {
-    let _ = writeln!(std::io::stderr(), "error: {message}");
+    in_one_piece(&format!("error: {message}\n"));
+}
+
+/// One write to standard error, so that what several ranks say does not mix within a line.
+fn in_one_piece(text: &str) {
+    let _ = std::io::stderr().write_all(text.as_bytes());
 }

@@ -60,7 +60,7 @@ pub struct RawSettings {
     /// Iterations of each stage [default: 200; 600 with an optimizer other than admm]
     #[arg(long, value_name = "K", help_heading = "Algorithm")]
     pub iterations: Option<usize>,
-    /// What the first stage starts from [default: random, or labels where the first of --stages has more than 2 layers and with --operators auto]
+    /// What the first stage starts from [default: random; labels where the first of --stages has more than 2 layers, and with --operators auto]
     #[arg(long, value_enum, help_heading = "Algorithm")]
     pub start: Option<Start>,
     /// ρ at the start of the first stage [default: --nu]
