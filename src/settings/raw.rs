@@ -30,8 +30,8 @@ pub struct RawSettings {
     /// Split of the nodes [default: public, else random_0, else random, else the only one]
     #[arg(long, value_name = "NAME", help_heading = "Data")]
     pub split: Option<String>,
-    /// Operators Ψ: hops (0,1,2,3), mean:K, ppr:ALPHA:TERMS, heat:T:TERMS, sum:C0:C1:…; or auto, to have them and the scaling of
-    /// features chosen by validation accuracy in short runs [default: 0,1,2,3]
+    /// Operators Ψ: hops (0,1,2,3), mean:K, ppr:ALPHA:TERMS, heat:T:TERMS, sum:C0:C1:…; or auto, to have them and the
+    /// scaling of features chosen by validation accuracy in short runs [default: 0,1,2,3]
     #[arg(long, value_name = "LIST|auto", help_heading = "Data")]
     pub operators: Option<OperatorChoice>,
     /// Scaling of the raw features [default: none]
@@ -60,7 +60,8 @@ pub struct RawSettings {
     /// Iterations of each stage [default: 200; 600 with an optimizer other than admm]
     #[arg(long, value_name = "K", help_heading = "Algorithm")]
     pub iterations: Option<usize>,
-    /// What the first stage starts from [default: random; labels where the first of --stages has more than 2 layers, and with --operators auto]
+    /// What the first stage starts from [default: random; labels where the first of --stages has more than 2 layers,
+    /// and with --operators auto]
     #[arg(long, value_enum, help_heading = "Algorithm")]
     pub start: Option<Start>,
     /// ρ at the start of the first stage [default: --nu]

@@ -165,8 +165,8 @@ impl Search<'_> {
     }
 }
 
-/// Settings of a short run. The start is that of the run, and with the ADMM the user's own regularisation counts; stopping, checkpoints, quantization and
-/// wire are those of no run.
+/// Settings of a short run. The start is that of the run, and with the ADMM the user's own regularisation counts;
+/// stopping, checkpoints, quantization and wire are those of no run.
 fn shallow(with: &Settings) -> Result<Settings, SetUpError> {
     let defaults = RawSettings {
         data: Some(with.data.clone()),
