@@ -18,17 +18,26 @@ use crate::parallel::redistribute::{Holding, redistribute};
 use crate::parallel::{Communicator, WaitPolicy, agree};
 use crate::settings::{Method, RawSettings, Settings};
 
-/// What is tried, in this order: hops, of which graphs of large and dense features want the near and citation graphs the
-/// far ones; heat; averages over growing neighbourhoods, which citation graphs want; and a sum over two hops in which the
-/// node's own features weigh less than they do in I + Ã + Ã², for graphs of many neighbours.
-pub const CANDIDATES: [(&str, FeatureNorm); 7] = [
-    ("0,1,2,3", FeatureNorm::None),
-    ("1,2", FeatureNorm::None),
-    ("1,2,3,4", FeatureNorm::None),
-    ("heat:2:10", FeatureNorm::None),
-    ("ppr:0.1:10", FeatureNorm::Row),
-    ("ppr:0.1:10", FeatureNorm::None),
-    ("sum:1:3:3", FeatureNorm::None),
+/// Operators that `auto` may choose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Candidate {
+    /// Ψ.
+    pub operators: &'static str,
+    /// Scaling of the raw features.
+    pub feature_norm: FeatureNorm,
+    /// Whether it is taken only where it is ahead of the others by more than the standard error of their accuracy.
+    pub fallback: bool,
+}
+
+/// What is tried, in this order. Few, for with more of them near each other the choice among some hundred validation nodes
+/// is the worse: averages over growing neighbourhoods, which citation graphs want; a sum over two hops in which the node's
+/// own features weigh less than they do in I + Ã + Ã², for graphs of many neighbours; and plain hops, for graphs where
+/// neighbours say little.
+pub const CANDIDATES: [Candidate; 4] = [
+    Candidate { operators: "ppr:0.1:10", feature_norm: FeatureNorm::Row, fallback: false },
+    Candidate { operators: "ppr:0.1:10", feature_norm: FeatureNorm::None, fallback: false },
+    Candidate { operators: "sum:1:3:3", feature_norm: FeatureNorm::None, fallback: false },
+    Candidate { operators: "0,1,2,3", feature_norm: FeatureNorm::None, fallback: true },
 ];
 /// Layers of the network that tries a candidate.
 const LAYERS: usize = 2;
@@ -85,7 +94,8 @@ impl Search<'_> {
     /// # Errors
     /// As [`Search::choose`].
     pub fn narrowest(self) -> Result<Settings, TrainError> {
-        let parsed: Result<Vec<Operators>, _> = CANDIDATES.iter().map(|(text, _)| text.parse()).collect();
+        let parsed: Result<Vec<Operators>, _> =
+            CANDIDATES.iter().map(|candidate| candidate.operators.parse()).collect();
         let least = parsed.map(|all| all.into_iter().min_by_key(Operators::count));
         let operators = self.agree(least.map_err(SetUpError::from))?;
         let operators = operators.unwrap_or_else(|| self.settings.operators.clone());
@@ -95,7 +105,7 @@ impl Search<'_> {
     /// The settings with the best of [`CANDIDATES`], and what all of them came to; every rank calls this and gets the same.
     ///
     /// Each trains two layers for 60 iterations from the seed 0, without quantization, by the ADMM whatever trains the
-    /// network in the end. The highest validation accuracy wins, ties by the lowest validation loss, then the earliest.
+    /// network in the end. [`best_of`] says which wins.
     /// Test nodes are evaluated with the others, as in every run, but nothing looks at them.
     ///
     /// # Errors
@@ -110,33 +120,32 @@ impl Search<'_> {
         })?;
         screen.search(CANDIDATES.len());
         let mut tried = Vec::new();
-        let mut best: Option<(Evaluation, Settings)> = None;
         let mut clock = Clock::new(settings, self.since, self.communicator.rank());
-        for (text, norm) in CANDIDATES {
+        for candidate in CANDIDATES {
             // The short runs belong to no folder yet, so that there is nothing to go on with.
             let own = Requests { stops: usize::from((self.stop)(0)), ..clock.requests() };
             self.agree(own.stop().map_or(Ok(()), |cause| Err(SetUpError::StoppedWhileChoosing(cause))))?;
-            let operators = self.agree(text.parse::<Operators>().map_err(SetUpError::from))?;
-            let with = Settings { auto_operators: false, operators, feature_norm: norm, ..settings.clone() };
-            let evaluation = self.train_shallow::<T>(&with)?;
+            let evaluation = self.train_shallow::<T>(&self.with(candidate)?)?;
             let share = |of: fn(&Evaluation) -> f64| evaluation.as_ref().map(|best| of(best) / val as f64);
             let trial = Trial {
-                operators: text.to_owned(),
-                feature_norm: norm,
+                operators: candidate.operators.to_owned(),
+                feature_norm: candidate.feature_norm,
                 val: share(|best| best.scores.correct[1]),
                 val_loss: share(|best| best.scores.loss[1]),
             };
             screen.trial(&trial);
             tried.push(trial);
-            if let Some(evaluation) = evaluation
-                && best.as_ref().is_none_or(|(best, _)| evaluation.beats(best))
-            {
-                best = Some((evaluation, with));
-            }
         }
-        let best = self.agree(best.map(|(_, settings)| settings).ok_or(SetUpError::NoCandidate))?;
-        screen.chosen(&best);
-        Ok((best, tried))
+        let best = self.agree(best_of(&CANDIDATES, &tried, val).ok_or(SetUpError::NoCandidate))?;
+        screen.chosen(best);
+        Ok((self.with(best)?, tried))
+    }
+
+    /// The settings with a candidate.
+    fn with(self, candidate: Candidate) -> Result<Settings, TrainError> {
+        let operators = self.agree(candidate.operators.parse::<Operators>().map_err(SetUpError::from))?;
+        let feature_norm = candidate.feature_norm;
+        Ok(Settings { auto_operators: false, operators, feature_norm, ..self.settings.clone() })
     }
 
     fn agree<A>(self, own: Result<A, SetUpError>) -> Result<A, TrainError> {
@@ -163,6 +172,26 @@ impl Search<'_> {
         let (_, state) = run.stage(1, held, &plan, &shape, None)?;
         Ok(state.best.best().map(|(evaluation, _)| *evaluation))
     }
+}
+
+/// The candidate to keep of those tried with `val` validation nodes: the highest validation accuracy, ties by the lowest
+/// validation loss, then the first; a fallback only where it is ahead of the best of the others, of accuracy a, by more
+/// than the standard error √(a(1 − a)/n) of n nodes. Nothing where no candidate gave finite numbers.
+fn best_of(candidates: &[Candidate], tried: &[Trial], val: usize) -> Option<Candidate> {
+    let mut best: Option<(Candidate, f64, f64)> = None;
+    for fallback in [false, true] {
+        for (&candidate, trial) in candidates.iter().zip(tried).filter(|(c, _)| c.fallback == fallback) {
+            let (Some(accuracy), Some(loss)) = (trial.val, trial.val_loss) else { continue };
+            let ahead = best.is_none_or(|(other, a, least)| match candidate.fallback && !other.fallback {
+                true => accuracy > a + (a * (1.0 - a) / val as f64).sqrt(),
+                false => accuracy > a || (accuracy == a && loss < least),
+            });
+            if ahead {
+                best = Some((candidate, accuracy, loss));
+            }
+        }
+    }
+    best.map(|(candidate, ..)| candidate)
 }
 
 /// Settings of a short run. The start is that of the run, and with the ADMM the user's own regularisation counts;
@@ -215,11 +244,12 @@ impl Screen {
         ));
     }
 
-    fn chosen(&mut self, settings: &Settings) {
+    fn chosen(&mut self, candidate: Candidate) {
         self.line(format_args!(
-            "  chosen    operators {}, features {}: the best of these",
-            settings.operators,
-            settings.feature_norm.name()
+            "  chosen    operators {}, features {}: the best of these{}",
+            candidate.operators,
+            candidate.feature_norm.name(),
+            if candidate.fallback { ", by more than the standard error" } else { "" }
         ));
     }
 }
@@ -231,8 +261,33 @@ mod tests {
 
     #[test]
     fn every_candidate_can_be_used() {
-        for (text, _) in CANDIDATES {
-            assert_eq!(text.parse::<Operators>().unwrap().to_string(), text);
+        for candidate in CANDIDATES {
+            assert_eq!(candidate.operators.parse::<Operators>().unwrap().to_string(), candidate.operators);
         }
+    }
+
+    #[test]
+    fn the_best_is_kept_and_a_fallback_only_where_it_is_clearly_ahead() {
+        let candidate =
+            |operators, fallback| Candidate { operators, feature_norm: FeatureNorm::None, fallback };
+        let all = [candidate("0", true), candidate("1", false), candidate("2", false)];
+        // Of 100 nodes at 0.8 the standard error is 0.04.
+        let kept = |scores: [(f64, f64); 3]| {
+            let trial = |(val, loss): (f64, f64)| Trial {
+                operators: String::new(),
+                feature_norm: FeatureNorm::None,
+                val: val.is_finite().then_some(val),
+                val_loss: val.is_finite().then_some(loss),
+            };
+            best_of(&all, &scores.map(trial), 100).map(|candidate| candidate.operators)
+        };
+        let none = (f64::NAN, f64::NAN);
+        assert_eq!(kept([(0.83, 0.1), (0.79, 0.2), (0.8, 0.3)]), Some("2"));
+        assert_eq!(kept([(0.85, 0.1), (0.79, 0.2), (0.8, 0.3)]), Some("0"));
+        assert_eq!(kept([(0.7, 0.1), (0.8, 0.3), (0.8, 0.2)]), Some("2"));
+        assert_eq!(kept([(0.7, 0.1), (0.8, 0.2), (0.8, 0.2)]), Some("1"));
+        assert_eq!(kept([none, none, (0.3, 2.0)]), Some("2"));
+        assert_eq!(kept([(0.3, 2.0), none, none]), Some("0"));
+        assert_eq!(kept([none; 3]), None);
     }
 }
