@@ -152,7 +152,7 @@ fn updates(criterion: &mut Criterion) {
     criterion.bench_function("z of the output layer/140 x 10", |bencher| {
         bencher.iter_batched_ref(
             || case.layer.blocks[0].clone(),
-            |block| z_last::update(block, &case.layer.b, &labels, PENALTIES.nu, 1e-7, &mut newton),
+            |block| z_last::update(block, &case.layer.b, &labels, &[], PENALTIES.nu, 1e-7, &mut newton),
             BatchSize::SmallInput,
         );
     });

@@ -407,11 +407,12 @@ fn check_z_last<T: Real>(shape: Shape, seed: u64) {
     for nu in [1e-4, 0.1, 10.0] {
         let mut case = Case::<T>::new(shape, seed);
         let labels: Vec<usize> = (0..shape.nodes).map(|i| (i * 7 + 3) % shape.outputs).collect();
+        let weights: Vec<f64> = (0..shape.outputs).map(|c| 0.3 * 1.5f64.powi(c as i32)).collect();
         let a = joined(case.layer.blocks.iter().map(|block| &block.m)) + case.layer.b.mapv(|b| b.f64());
         let risk = |z: &Matrix| {
             let losses = z.rows().into_iter().zip(&labels).map(|(z, &y)| {
                 let top = z.fold(f64::MIN, |top, z| top.max(*z));
-                z.mapv(|z| (z - top).exp()).sum().ln() + top - z[y]
+                weights[y] * (z.mapv(|z| (z - top).exp()).sum().ln() + top - z[y])
             });
             losses.sum::<f64>()
         };
@@ -420,7 +421,7 @@ fn check_z_last<T: Real>(shape: Shape, seed: u64) {
         let tolerance = if T::SIZE == 4 { 1e-7 } else { 1e-12 };
         let newton = &mut z_last::Newton::default();
         let block = &mut case.layer.blocks[0];
-        let step = z_last::update(block, &case.layer.b, &labels, nu, tolerance, newton);
+        let step = z_last::update(block, &case.layer.b, &labels, &weights, nu, tolerance, newton);
         let new = joined(case.layer.blocks.iter().map(|block| &block.z));
         assert!(value(&new) < value(&old));
         for (told, expected) in
@@ -431,11 +432,11 @@ fn check_z_last<T: Real>(shape: Shape, seed: u64) {
         for ((z, a), &y) in new.rows().into_iter().zip(a.rows()).zip(&labels) {
             let top = z.fold(f64::MIN, |top, z| top.max(*z));
             let soft = z.mapv(|z| (z - top).exp());
-            let mut gradient = &soft / soft.sum() + (&z - &a) * nu;
+            let mut gradient = &soft / soft.sum() + (&z - &a) * (nu / weights[y]);
             gradient[y] -= 1.0;
-            // z is rounded to its type, which moves the gradient by (1 + ν) ulp(z) at most.
+            // z is rounded to its type, which moves the gradient by (1 + ν/ω) ulp(z) at most.
             let largest = gradient.fold(0.0, |top: f64, g| top.max(g.abs()));
-            let rounding = (1.0 + nu) * z.fold(1.0, |top: f64, z| top.max(z.abs())) * 4.0;
+            let rounding = (1.0 + nu / weights[y]) * z.fold(1.0, |top: f64, z| top.max(z.abs())) * 4.0;
             let unit = if T::SIZE == 4 { f64::from(f32::EPSILON) } else { f64::EPSILON };
             assert!(largest <= tolerance + rounding * unit, "ν = {nu}: gradient {largest:e}");
         }

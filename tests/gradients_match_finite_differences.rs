@@ -14,6 +14,7 @@ struct Case {
     parameters: Vec<f64>,
     x: Array2<f64>,
     labels: Vec<usize>,
+    class_weights: Vec<f64>,
     dropout: Dropout,
     blocks: NodeBlocks,
 }
@@ -34,7 +35,8 @@ impl Case {
         let x = Array2::from_shape_fn((NODES, 9), |(i, j)| ((i * 37 + j * 11) % 19) as f64 / 9.0 - 1.0);
         let labels = (0..NODES).map(|i| i * 7 % 4).collect();
         let dropout = Dropout { rate, seed: 11, iteration: 4, nodes: NODES };
-        Self { layout, parameters, x, labels, dropout, blocks: NodeBlocks::new(NODES, Some(block_nodes)) }
+        let (class_weights, blocks) = (vec![0.5, 2.0, 1.0, 0.7], NodeBlocks::new(NODES, Some(block_nodes)));
+        Self { layout, parameters, x, labels, class_weights, dropout, blocks }
     }
 
     /// The mean cross-entropy and its gradient.
@@ -47,6 +49,7 @@ impl Case {
             let block = TrainingBlock {
                 x: &x,
                 labels: &self.labels[rows.clone()],
+                class_weights: &self.class_weights,
                 first_node: rows.start,
                 nodes: NODES,
             };
@@ -95,7 +98,9 @@ fn training_and_evaluation_are_the_same_network() {
         .rows()
         .into_iter()
         .zip(&case.labels)
-        .map(|(z, &label)| z.iter().map(|z| z.exp()).sum::<f64>().ln() - z[label])
+        .map(|(z, &label)| {
+            case.class_weights[label] * (z.iter().map(|z| z.exp()).sum::<f64>().ln() - z[label])
+        })
         .sum();
     assert!((case.loss(&case.parameters).0 - risk / NODES as f64).abs() < 1e-14);
 }

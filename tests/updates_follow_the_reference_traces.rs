@@ -81,6 +81,7 @@ impl Trace {
             layers: layers.collect(),
             boundaries: boundaries.collect(),
             labels: Some(labels),
+            class_weights: Vec::new(),
             nodes,
             below_is_current: false,
         };

@@ -29,6 +29,8 @@ pub struct RankState<T> {
     pub boundaries: Vec<Boundary<T>>,
     /// Classes of the training nodes by block, where layer L is held.
     pub labels: Option<Vec<Vec<usize>>>,
+    /// ω, the weight of each class in the risk; empty where all are 1.
+    pub class_weights: Vec<f64>,
     /// Number of training nodes N.
     pub nodes: usize,
     /// Whether the boundary with the rank below is at the end of the last iteration already: its q has come and its u
@@ -329,11 +331,11 @@ pub fn iterate<T: Real, N: Neighbours<T>>(
                 report.terms.fit = ScalarSum::of(sums.iter().map(|sums| sums[0]));
             }
             (None, Some(labels)) => {
-                let (nu, tolerance) = (penalties.nu, rules.z_tolerance);
+                let (nu, tolerance, weights) = (penalties.nu, rules.z_tolerance, &state.class_weights);
                 let mut newtons = team.workspace.take_newtons(blocks.len());
                 let lists = (blocks, &mut sums[..], &mut newtons[..]);
                 team.each(lists, |k, (block, sums, newton)| {
-                    *sums = z_last::update(block, b, &labels[k], nu, tolerance, newton).to_sums();
+                    *sums = z_last::update(block, b, &labels[k], weights, nu, tolerance, newton).to_sums();
                 });
                 report.terms.set_last(&sums);
                 team.workspace.give_newtons(newtons);

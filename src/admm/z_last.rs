@@ -27,16 +27,18 @@ impl LastStep {
     }
 }
 
-/// z_L ← argmin R(z; y) + ν/2 ‖z − a‖² with a = W_L p_L + b_L and R the softmax cross-entropy, node by node.
+/// z_L ← argmin R(z; y) + ν/2 ‖z − a‖² with a = W_L p_L + b_L and R the softmax cross-entropy times the weight ω of the
+/// node's class, node by node: that of ω = 1 with ν/ω.
 ///
 /// Damped Newton in double precision from the old z_L, until the gradient's largest entry is at most
 /// `tolerance` or no step lowers the value in double precision. The Hessian diag(s) − s sᵀ + ν I (s = softmax z)
-/// is inverted by Sherman–Morrison, so a step costs O(C). z, W p: nodes × C; `labels`: a class a node. `newton` keeps
-/// vectors from one call to the next.
+/// is inverted by Sherman–Morrison, so a step costs O(C). z, W p: nodes × C; `labels`: a class a node; `weights`: ω of
+/// each class, all above 0, or nothing where all are 1. `newton` keeps vectors from one call to the next.
 pub fn update<T: Real>(
     block: &mut LayerBlock<T>,
     b: &Array1<T>,
     labels: &[usize],
+    weights: &[f64],
     nu: f64,
     tolerance: f64,
     newton: &mut Newton,
@@ -52,14 +54,20 @@ pub fn update<T: Real>(
             *a = (m + b).f64();
             *z64 = z.f64();
         }
-        step.local_loss += cross_entropy(newton.a.iter().copied(), label);
-        step.risk += newton.minimise(label, nu, tolerance);
+        let weight = class_weight(weights, label);
+        step.local_loss += weight * cross_entropy(newton.a.iter().copied(), label);
+        step.risk += weight * newton.minimise(label, nu / weight, tolerance);
         for ((z, &z64), &a) in z.iter_mut().zip(&newton.z).zip(&newton.a) {
             *z = T::of(z64);
             step.fit += (z.f64() - a) * (z.f64() - a);
         }
     }
     step
+}
+
+/// ω of a class; 1 where there are no weights.
+pub fn class_weight(weights: &[f64], class: usize) -> f64 {
+    weights.get(class).copied().unwrap_or(1.0)
 }
 
 /// Softmax cross-entropy of one node: log Σ exp z − z_y, never below 0.

@@ -4,6 +4,7 @@ use ndarray::{Array2, ArrayView2, Axis};
 
 use super::{Dropout, Layout};
 use crate::admm::Workspace;
+use crate::admm::z_last::class_weight;
 use crate::linalg::elements::{flat, flat_mut, rows, rows_mut};
 use crate::linalg::{Real, Workers};
 
@@ -52,16 +53,18 @@ pub struct TrainingBlock<'a, T> {
     pub x: &'a Array2<T>,
     /// Classes of its nodes.
     pub labels: &'a [usize],
+    /// ω, the weight of each class in the risk; empty where all are 1.
+    pub class_weights: &'a [f64],
     /// Place of its first node among all training nodes.
     pub first_node: usize,
     /// N, the number of all training nodes.
     pub nodes: usize,
 }
 
-/// The block's part of the gradient of (1/N) Σ_i cross-entropy of node i, written over `gradient`; returns the
-/// block's Σ_i cross-entropy. With dropout, on the inputs of every layer.
+/// The block's part of the gradient of (1/N) Σ_i ω_i cross-entropy of node i, ω_i the weight of its class, written over
+/// `gradient`; returns the block's Σ_i ω_i cross-entropy. With dropout, on the inputs of every layer.
 ///
-/// a_1 = d(x), z_l = W_l a_l + b_l, a_{l+1} = d(f(z_l)); G_L = (softmax z_L − y)/N, ∂W_l = G_lᵀ a_l, ∂b_l = Σ G_l,
+/// a_1 = d(x), z_l = W_l a_l + b_l, a_{l+1} = d(f(z_l)); G_L = ω (softmax z_L − y)/N, ∂W_l = G_lᵀ a_l, ∂b_l = Σ G_l,
 /// G_{l−1} = d(G_l W_l ∘ [z_{l−1} > 0]). Cost: 6 Σ_l n_l n_{l−1} a node, 4 for l = 1.
 pub fn gradient<T: Real>(
     layout: &Layout,
@@ -98,7 +101,7 @@ pub fn gradient<T: Real>(
         dropout.apply(l + 1, block.first_node, &mut a, workers);
         inputs.push(Some(a));
     }
-    let risk = differentiate_risk(&mut g, block.labels, block.nodes);
+    let risk = differentiate_risk(&mut g, &block);
     // What survives dropout was scaled up, and so is what flows back through it.
     let scale = T::of(1.0 / (1.0 - dropout.rate));
     for l in (1..=layers).rev() {
@@ -125,18 +128,19 @@ pub fn gradient<T: Real>(
     risk
 }
 
-/// z ← (softmax z − y)/N row by row; returns the sum of the rows' cross-entropies. In double precision.
-fn differentiate_risk<T: Real>(z: &mut Array2<T>, labels: &[usize], nodes: usize) -> f64 {
+/// z ← ω (softmax z − y)/N row by row; returns the sum of the rows' cross-entropies times ω. In double precision.
+fn differentiate_risk<T: Real>(z: &mut Array2<T>, block: &TrainingBlock<'_, T>) -> f64 {
     let mut risk = 0.0;
-    let share = 1.0 / nodes.max(1) as f64;
-    for (row, &label) in rows_mut(z).zip(labels) {
+    for (row, &label) in rows_mut(z).zip(block.labels) {
+        let weight = class_weight(block.class_weights, label);
+        let share = weight / block.nodes.max(1) as f64;
         let top = row.iter().map(|z| z.f64()).fold(f64::NEG_INFINITY, f64::max);
         let sum: f64 = row.iter().map(|z| (z.f64() - top).exp()).sum();
         for (c, z) in row.iter_mut().enumerate() {
             let shifted = z.f64() - top;
             let target = if c == label { 1.0 } else { 0.0 };
             if c == label {
-                risk += sum.ln() - shifted;
+                risk += weight * (sum.ln() - shifted);
             }
             *z = T::of((shifted.exp() / sum - target) * share);
         }

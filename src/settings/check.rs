@@ -159,6 +159,12 @@ impl RawSettings {
             mu: number("mu", self.mu.unwrap_or(0.05), 0.0, 1e12)?,
             mu_hidden: number("mu-hidden", self.mu_hidden.unwrap_or(0.0), 0.0, 1e12)?,
             dropout: number("dropout", self.dropout.unwrap_or(method.dropout(layers)), 0.0, 0.99)?,
+            class_weights: number(
+                "class-weights",
+                self.class_weights.unwrap_or(method.class_weights()),
+                0.0,
+                2.0,
+            )?,
             learning_rate: match self.learning_rate {
                 None => method.learning_rate(layers, neurons),
                 Some(rate) => number("learning-rate", rate, 1e-12, 1e6)?,
@@ -247,6 +253,7 @@ impl Settings {
             mu_hidden: is_admm.then_some(self.mu_hidden),
             proximal: is_admm.then_some(self.proximal),
             dropout: Some(self.dropout),
+            class_weights: Some(self.class_weights),
             subproblem: is_admm.then_some(self.subproblem),
             tolerance: self.tolerance.map(|(primal, dual)| vec![primal, dual]),
             learning_rate: (!is_admm).then_some(self.learning_rate),

@@ -70,6 +70,11 @@ impl Method {
         if self == Method::Admm { 0.0 } else { 5e-4 }
     }
 
+    /// The default of `--class-weights`.
+    pub(super) fn class_weights(self) -> f64 {
+        if self == Method::Admm { 1.0 } else { 0.0 }
+    }
+
     /// The default of `--dropout`. Random masks on every layer help shallow networks most, and stop deep ones from
     /// learning: 10 layers come to the accuracy of chance with 0.5.
     pub(super) fn dropout(self, layers: usize) -> f64 {

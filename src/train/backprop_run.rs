@@ -283,6 +283,7 @@ impl<T: Real> BackpropRun<'_, T> {
         policy.clock().count(self.layout.gradient_operations(own_nodes));
         let dropout = Dropout { rate: settings.dropout, seed: settings.seed, iteration, nodes };
         let mut own = self.nodes.input.training.iter();
+        let class_weights = problem.class_weights(settings.class_weights);
         let mut parts = Vec::with_capacity(self.sums.len());
         for (sum, blocks) in self.sums.iter_mut().zip(shares.owners.subtrees(communicator.rank())) {
             // The range comes first: zip would take one too many of the other.
@@ -291,6 +292,7 @@ impl<T: Real> BackpropRun<'_, T> {
                 let block_of_nodes = TrainingBlock {
                     x,
                     labels: &problem.train_labels[rows.clone()],
+                    class_weights: &class_weights,
                     first_node: rows.start,
                     nodes,
                 };

@@ -135,23 +135,25 @@ impl Screen {
             Start::Labels => " from labels",
         };
         self.line(format_args!(
-            "  training  stages {}{start} of {} iterations, {penalties}, mu {}, dropout {}, {quantized}, seed {}",
+            "  training  stages {}{start} of {} iterations, {penalties}, mu {}, dropout {}, class weights {}, {quantized}, seed {}",
             stages.join(","),
             settings.iterations,
             settings.mu,
             settings.dropout,
+            settings.class_weights,
             settings.seed
         ));
     }
 
     fn training_by_backprop(&mut self, settings: &Settings) {
         self.line(format_args!(
-            "  training  {} iterations of {}, learning rate {}, weight decay {}, dropout {}, seed {}",
+            "  training  {} iterations of {}, learning rate {}, weight decay {}, dropout {}, class weights {}, seed {}",
             settings.iterations,
             settings.method.word(),
             settings.learning_rate,
             settings.weight_decay,
             settings.dropout,
+            settings.class_weights,
             settings.seed
         ));
     }

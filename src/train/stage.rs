@@ -39,6 +39,7 @@ pub fn empty_state<T: Real>(
         layers: layers.collect(),
         boundaries,
         labels,
+        class_weights: Vec::new(),
         nodes: stage.nodes,
         below_is_current: false,
     }

@@ -84,7 +84,9 @@ impl<'a, T: Real> Run<'a, T> {
         let (_, blocks) = self.own_blocks(&self.blocks);
         let labels = holds_last.then(|| self.own_labels());
         let penalty = |l| self.weight_penalty(l, shape.layers);
-        stage::empty_state(held, shape, &blocks, penalty, labels)
+        let mut state = stage::empty_state(held, shape, &blocks, penalty, labels);
+        state.class_weights = self.problem.class_weights(self.settings.class_weights);
+        state
     }
 
     /// The classes of the training nodes of this rank's blocks.
