@@ -75,7 +75,7 @@ pub struct Settings {
     pub proximal: f64,
     /// Dropout rate: on the inputs of layer 1, with backpropagation on those of all layers.
     pub dropout: f64,
-    /// τ, the exponent of the weights of classes in the risk.
+    /// γ, the exponent of the weights of classes in the risk.
     pub class_weights: f64,
     /// η of backpropagation.
     pub learning_rate: f64,

@@ -257,6 +257,8 @@ fn flags_that_are_unknown_contradict_each_other_or_are_out_of_range() {
         ("--proximal nan", &["--proximal NaN"]),
         ("--dropout nan", &["--dropout NaN"]),
         ("--dropout 1", &["--dropout 1", "0.99"]),
+        ("--class-weights nan", &["--class-weights NaN", "0 to 2"]),
+        ("--class-weights 3", &["--class-weights 3", "0 to 2"]),
         ("--tolerance nan,1", &["--tolerance NaN"]),
         ("--tolerance 0.1,0.1,0.1", &["--tolerance", "PRIMAL,DUAL"]),
         ("--rho 0", &["--rho 0"]),

@@ -96,9 +96,10 @@ pub struct RawSettings {
     /// layers, at random [default: 0.3; with an optimizer other than admm 0.5 up to 3 layers, else 0]
     #[arg(long, value_name = "RATE", help_heading = "Algorithm")]
     pub dropout: Option<f64>,
-    /// Exponent τ: training nodes of class c count (s/t)^τ, s its share of the validation nodes, t of the training
-    /// nodes; 0: all alike [default: 1; 0 with an optimizer other than admm]
-    #[arg(long, value_name = "TAU", help_heading = "Algorithm")]
+    /// Exponent γ: training nodes of a class count (s/t)^γ, scaled to a mean of 1; t is its share of the training nodes,
+    /// s of the validation nodes, whose classes are looked at, drawn to t where they are few; 0: all alike
+    /// [default: 1; 0 with an optimizer other than admm]
+    #[arg(long, value_name = "GAMMA", help_heading = "Algorithm")]
     pub class_weights: Option<f64>,
     /// How p and W are solved [default: auto]
     #[arg(long, value_enum, help_heading = "Algorithm")]

@@ -8,6 +8,9 @@ use super::{RawSettings, Settings, SettingsError};
 const FREE: [&str; 7] =
     ["data", "output", "threads", "shards", "comm-timeout", "checkpoint-every", "max-time"];
 
+/// A run begun before there were weights of classes has none in its files, and goes on without.
+const CLASS_WEIGHTS: &str = "class-weights";
+
 impl Settings {
     /// The settings that decide what comes out, as TOML; `split` is the one in use.
     pub fn deciding(&self, split: &str) -> String {
@@ -19,7 +22,11 @@ impl Settings {
 
 /// The flags in which two texts of [`Settings::deciding`] differ, each with its values here and there.
 pub fn differences(here: &str, there: &str) -> Vec<String> {
-    let table = |text: &str| text.parse::<toml::Table>().unwrap_or_default();
+    let table = |text: &str| {
+        let mut table = text.parse::<toml::Table>().unwrap_or_default();
+        table.entry(CLASS_WEIGHTS).or_insert(toml::Value::Float(0.0));
+        table
+    };
     let (here, there) = (table(here), table(there));
     let mut keys: Vec<&String> = here.keys().chain(there.keys()).collect();
     keys.sort();
@@ -49,6 +56,7 @@ pub fn resumed(folder: &Path, flags: RawSettings) -> Result<Settings, SettingsEr
     }
     let mut own = RawSettings::from_file(&path)?;
     own.output = Some(folder.to_owned());
+    own.class_weights.get_or_insert(0.0);
     let before = own.clone().check()?;
     let settings = flags.over(own).check()?;
     let split = |settings: &Settings| settings.split.clone().unwrap_or_default();

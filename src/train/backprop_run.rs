@@ -95,6 +95,7 @@ pub(super) struct BackpropRun<'a, T> {
     pub parameters: Vec<T>,
     pub tree: BlockSum<'a>,
     sums: Vec<MatrixSum<T>>,
+    class_weights: Vec<f64>,
     workspace: Workspace<T>,
     pub folder: Option<OutputFolder>,
     pub output_failed: Option<OutputError>,
@@ -148,6 +149,7 @@ pub(super) fn train_by_backprop<T: Real>(
         layout,
         tree: BlockSum::new(communicator, policy, nodes.shares.owners),
         sums: (0..subtrees).map(|_| MatrixSum::new((1, length))).collect(),
+        class_weights: problem.class_weights(settings.class_weights),
         workspace: Workspace::new(),
         folder: None,
         output_failed: None,
@@ -283,7 +285,6 @@ impl<T: Real> BackpropRun<'_, T> {
         policy.clock().count(self.layout.gradient_operations(own_nodes));
         let dropout = Dropout { rate: settings.dropout, seed: settings.seed, iteration, nodes };
         let mut own = self.nodes.input.training.iter();
-        let class_weights = problem.class_weights(settings.class_weights);
         let mut parts = Vec::with_capacity(self.sums.len());
         for (sum, blocks) in self.sums.iter_mut().zip(shares.owners.subtrees(communicator.rank())) {
             // The range comes first: zip would take one too many of the other.
@@ -292,7 +293,7 @@ impl<T: Real> BackpropRun<'_, T> {
                 let block_of_nodes = TrainingBlock {
                     x,
                     labels: &problem.train_labels[rows.clone()],
-                    class_weights: &class_weights,
+                    class_weights: &self.class_weights,
                     first_node: rows.start,
                     nodes,
                 };

@@ -5,6 +5,10 @@ use std::path::Path;
 use crate::dataset::check::classes_without_training_nodes;
 use crate::dataset::{DatasetError, DatasetFile, split};
 
+/// Validation nodes that shares of classes take to be there besides the real ones, distributed as the training nodes are. The
+/// shares of some ten nodes say next to nothing, and weights made of them would fit the network to those very nodes.
+const PRIOR_NODES: f64 = 100.0;
+
 /// The training problem without its features.
 #[derive(Debug, Clone)]
 pub struct Problem {
@@ -73,32 +77,29 @@ impl Problem {
         [self.sets[0].len(), self.sets[1].len(), self.sets[2].len()]
     }
 
-    /// ω, the weight of each class in the risk: (s_c / t_c)^τ with s_c its share of the validation nodes of known class, one
-    /// node added to each class, t_c its share of the training nodes, and τ the `exponent`; times what makes the mean
-    /// over the training nodes 1. 1 for a class without training nodes; nothing, which means 1 for all, where τ is 0 or
-    /// there is no validation node of known class.
+    /// ω, the weight of each class in the risk: (s_c / t_c)^γ with t_c its share of the training nodes, s_c that of the
+    /// n validation nodes of known class and [`PRIOR_NODES`] more distributed as the training nodes are, and γ the
+    /// `exponent`; times what makes the mean over the training nodes 1. 1 for a class without training nodes; nothing,
+    /// which means 1 for all, where γ is 0.
     pub fn class_weights(&self, exponent: f64) -> Vec<f64> {
+        if exponent == 0.0 {
+            return Vec::new();
+        }
         let [train, val, _] = self.sizes();
         let count = |classes: &mut dyn Iterator<Item = usize>| {
             let mut counts = vec![0.0; self.classes];
             classes.for_each(|class| counts.get_mut(class).into_iter().for_each(|count| *count += 1.0));
             counts
         };
-        let known = count(&mut self.labels.iter().skip(train).take(val).flatten().copied());
         let trained = count(&mut self.train_labels.iter().copied());
-        if exponent == 0.0 || known.iter().sum::<f64>() == 0.0 {
-            return Vec::new();
-        }
-        let raw = known
-            .iter()
-            .zip(&trained)
-            .map(|(s, &t)| if t > 0.0 { ((s + 1.0) / t).powf(exponent) } else { 1.0 });
-        let mut weights: Vec<f64> = raw.collect();
-        let mean =
-            weights.iter().zip(&trained).map(|(w, t)| w * t).sum::<f64>() / trained.iter().sum::<f64>();
-        for (weight, &t) in weights.iter_mut().zip(&trained) {
-            if t > 0.0 {
-                *weight /= mean;
+        let validated = count(&mut self.labels.iter().skip(train).take(val).flatten().copied());
+        let prior = PRIOR_NODES / train.max(1) as f64;
+        let weight = |(&t, &n): (&f64, &f64)| if t > 0.0 { (n / t + prior).powf(exponent) } else { 1.0 };
+        let mut weights: Vec<f64> = trained.iter().zip(&validated).map(weight).collect();
+        let sum: f64 = weights.iter().zip(&trained).map(|(weight, t)| weight * t).sum();
+        for (weight, t) in weights.iter_mut().zip(&trained) {
+            if *t > 0.0 {
+                *weight *= train as f64 / sum;
             }
         }
         weights
@@ -133,25 +134,43 @@ mod tests {
         }
     }
 
+    /// Of 100 validation nodes of known class, `first` are of class 0, the others of class 1.
+    fn validation(first: usize) -> Vec<Option<usize>> {
+        let mut classes = vec![Some(1); 100];
+        classes[..first].fill(Some(0));
+        classes.extend([None; 7]);
+        classes
+    }
+
     #[test]
     fn classes_weigh_as_much_as_their_share_of_the_validation_nodes_asks() {
-        // 7 and 1 nodes of 2 and 2; unknown ones do not count.
-        let mut val = vec![Some(0); 7];
-        val.extend([Some(1), None, None]);
-        let weights = problem(&[0, 1, 0, 1], &val, 2).class_weights(0.5);
-        assert!((weights[0] / weights[1] - 2.0).abs() < 1e-14, "{weights:?}");
+        // 70 nodes and 50 of the prior to 30 and 50.
+        let weights = problem(&[0, 1, 0, 1], &validation(70), 2).class_weights(0.5);
+        assert!((weights[0] / weights[1] - 1.5f64.sqrt()).abs() < 1e-14, "{weights:?}");
         assert!((weights[0] + weights[1] - 2.0).abs() < 1e-14, "{weights:?}");
-        let whole = problem(&[0, 1, 1, 1], &val, 2).class_weights(1.0);
-        assert!((whole[0] / whole[1] - 12.0).abs() < 1e-13, "{whole:?}");
+        // 70 and 25 of the prior for one training node; 30 and 75 for three.
+        let whole = problem(&[0, 1, 1, 1], &validation(70), 2).class_weights(1.0);
+        assert!((whole[0] / whole[1] - 95.0 / 35.0).abs() < 1e-14, "{whole:?}");
         assert!((whole[0] + 3.0 * whole[1] - 4.0).abs() < 1e-14, "{whole:?}");
     }
 
     #[test]
-    fn without_an_exponent_or_known_shares_all_weigh_1() {
-        let val = [Some(0), Some(0), Some(2), None];
-        assert!(problem(&[0, 2], &val, 3).class_weights(0.0).is_empty());
-        assert!(problem(&[0, 2], &[None, None], 3).class_weights(0.5).is_empty());
-        assert_eq!(problem(&[0, 2], &val, 3).class_weights(0.5)[1], 1.0);
-        assert_eq!(problem(&[0, 1], &[Some(0), Some(1)], 2).class_weights(0.5), [1.0, 1.0]);
+    fn without_an_exponent_or_other_shares_all_weigh_1() {
+        assert!(problem(&[0, 1], &validation(90), 2).class_weights(0.0).is_empty());
+        assert_eq!(problem(&[0, 1], &[None, None], 2).class_weights(1.0), [1.0, 1.0]);
+        assert_eq!(problem(&[0, 1], &validation(50), 2).class_weights(1.0), [1.0, 1.0]);
+        let absent = problem(&[0, 1], &validation(90), 3).class_weights(1.0);
+        assert!(absent[0] > 1.3 && absent[1] < 0.7 && absent[2] == 1.0, "{absent:?}");
+    }
+
+    #[test]
+    fn a_handful_of_validation_nodes_changes_little() {
+        let weights = problem(&[0, 1], &[Some(0); 4], 2).class_weights(1.0);
+        assert!(weights[0] < 1.05, "{weights:?}");
+        // A class of one training node and no validation node does not outweigh the others.
+        let mut train = vec![0; 300];
+        train.push(1);
+        let rare = problem(&train, &[Some(0); 10], 2).class_weights(1.0);
+        assert!(rare[1] < 1.0 && rare[1] > 0.8, "{rare:?}");
     }
 }
