@@ -293,7 +293,8 @@ fn number(flag: &'static str, found: f64, low: f64, high: f64) -> Result<f64, Se
     if found >= low && found <= high {
         return Ok(found);
     }
-    let plain = |x: f64| if x == 0.0 || (1e-3..1e6).contains(&x) { x.to_string() } else { format!("{x:e}") };
+    let plain =
+        |x: f64| if x == 0.0 || (1e-3..1e6).contains(&x.abs()) { x.to_string() } else { format!("{x:e}") };
     let expected = format!("a number from {} to {} is needed", plain(low), plain(high));
     Err(SettingsError::Range { flag, found: plain(found), expected })
 }

@@ -7,6 +7,7 @@ mod backprop_run;
 mod best;
 pub mod by_rank;
 pub(crate) mod checkpoint;
+mod class_weights;
 mod driver;
 mod ended;
 mod error;
