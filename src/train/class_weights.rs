@@ -24,9 +24,9 @@ pub(super) fn class_weights(
     let expected = |t: f64| nodes * t / train;
     let chi_square: f64 = pairs().map(|(&t, n)| (n - expected(t)).powi(2) / expected(t)).sum();
     // Without validation nodes it is not a number, and nothing is believed.
-    let believed = if chi_square > k - 1.0 { 1.0 - (k - 1.0) / chi_square } else { 0.0 };
-    let weight = |(&t, &n): (&f64, &f64)| match t > 0.0 && believed > 0.0 {
-        true => (1.0 + believed * (n / expected(t) - 1.0)).powf(exponent),
+    let doubt = if chi_square > k - 1.0 { (k - 1.0) / chi_square } else { 1.0 };
+    let weight = |(&t, &n): (&f64, &f64)| match t > 0.0 && doubt < 1.0 {
+        true => (doubt + (1.0 - doubt) * n / expected(t)).powf(exponent),
         false => 1.0,
     };
     let mut weights: Vec<f64> = trained.iter().zip(&validated).map(weight).collect();

@@ -74,7 +74,7 @@ impl Problem {
         [self.sets[0].len(), self.sets[1].len(), self.sets[2].len()]
     }
 
-    /// ω of each class in the risk, with the exponent γ ([`super::class_weights`]).
+    /// ω of each class in the risk, with the exponent γ (docs/mathematics.md).
     pub fn class_weights(&self, exponent: f64) -> Vec<f64> {
         let [train, val, _] = self.sizes();
         let validated: Vec<usize> = self.labels.iter().skip(train).take(val).flatten().copied().collect();
