@@ -21,7 +21,7 @@ pub use choices::{PenaltyRule, Precision, Quantize, Start};
 pub use method::Method;
 pub use operator_choice::OperatorChoice;
 pub use raw::RawSettings;
-pub use resumed::{differences, resumed};
+pub use resumed::{differences, resumed, with_later_settings};
 pub use times::{CheckpointEvery, MaxTime, TimeError};
 
 /// Settings that a run can start with; every value has been checked.

@@ -9,27 +9,35 @@ use pdadmm_g::dataset::generate::{GenerateSettings, generate};
 #[path = "support/program.rs"]
 mod program;
 
-/// Two classes: about half of the training nodes are of class 0, but few of the validation nodes.
+/// Split with the training nodes of class 0 alone, beside the one of the generator.
+const FIRST_CLASS: &str = "first-class";
+
+/// Two classes: of the training nodes some less than half are of class 0, of the validation nodes few.
 fn unbalanced(folder: &Path) -> PathBuf {
     let mut dataset = generate(&GenerateSettings::new(600, 12, 2)).unwrap();
     let labels = dataset.labels.clone();
-    for split in dataset.splits.values_mut() {
+    let (name, mut split) = dataset.splits.pop_first().unwrap();
+    for (nodes, most) in [(&mut split.train, 12), (&mut split.val, 8)] {
         let mut kept = 0;
-        split.val.retain(|&node| {
+        nodes.retain(|&node| {
             kept += usize::from(labels[node] == 0);
-            labels[node] == 1 || kept < 8
+            labels[node] == 1 || kept <= most
         });
     }
+    let mut first = split.clone();
+    first.train.retain(|&node| labels[node] == 0);
+    dataset.splits.extend([(FIRST_CLASS.to_owned(), first), (name, split)]);
     let path = folder.join("data.h5");
     dataset.write(&path, false).unwrap();
     path
 }
 
-/// ω for γ = 1, from the definition.
+/// Training nodes of each class, and ω for γ = 1, from the definition.
 fn weights(data: &Path) -> ([f64; 2], [f64; 2]) {
     let file = pdadmm_g::dataset::DatasetFile::open(data).unwrap();
     let (labels, splits) = (file.labels().unwrap(), file.splits().unwrap());
-    let split = splits.values().next().unwrap();
+    let (name, _) = splits.iter().find(|(name, _)| *name != FIRST_CLASS).unwrap();
+    let split = &splits[name];
     let count = |nodes: &[usize]| {
         [0, 1].map(|class| nodes.iter().filter(|&&node| labels[node] == class).count() as f64)
     };
@@ -42,40 +50,36 @@ fn weights(data: &Path) -> ([f64; 2], [f64; 2]) {
     (train, [0, 1].map(|c| share(c) * all / train[c]))
 }
 
-/// `risk` of the first row.
-fn first_risk(folder: &Path) -> f64 {
-    program::column(folder, "risk")[0]
-}
-
-/// All runs start with the same weights, so that the losses of two classes follow from two of them, and give a third.
+/// All runs start with the same network, so that the loss of each class is known from a run on the nodes of one class and
+/// one without weights.
 #[test]
-fn a_step_of_gradient_descent_is_taken_on_the_weighted_loss() {
+fn the_risk_of_backpropagation_counts_each_class_by_its_weight() {
     let scratch = tempfile::tempdir().unwrap();
     let data = unbalanced(scratch.path());
-    let risk = |gamma: &str| {
-        let folder = scratch.path().join(format!("run{gamma}"));
-        let flags = format!(
-            "--optimizer gd --layers 3 --dropout 0 --iterations 1 --precision f64 --class-weights {gamma}"
-        );
-        program::train(None, 1, &data, &folder, &flags);
-        first_risk(&folder)
+    let risk = |flags: &str| {
+        let folder = scratch.path().join(flags.replace(' ', ""));
+        let common = "--optimizer gd --layers 3 --dropout 0 --iterations 1 --precision f64";
+        program::train(None, 1, &data, &folder, &format!("{common} {flags}"));
+        program::column(&folder, "risk")[0]
     };
     let (train, once) = weights(&data);
     let all = train[0] + train[1];
     let squared = once.map(|w| w * w);
     let mean = (squared[0] * train[0] + squared[1] * train[1]) / all;
     let twice = squared.map(|w| w / mean);
-    let (plain, weighted) = (risk("0") * all, risk("1") * all);
-    // S_0 + S_1 and ω_0 S_0 + ω_1 S_1.
-    let first = (weighted - once[1] * plain) / (once[0] - once[1]);
-    let expected = (twice[0] * first + twice[1] * (plain - first)) / all;
-    let found = risk("2");
-    assert!((found - expected).abs() < 1e-9, "{found} for {expected}");
-    assert!((found - plain / all).abs() > 1e-3, "weights change nothing");
+    let plain = risk("--class-weights 0");
+    let first = risk(&format!("--split {FIRST_CLASS} --class-weights 0")) * train[0];
+    let second = plain * all - first;
+    for (gamma, weights) in [(1, once), (2, twice)] {
+        let expected = (weights[0] * first + weights[1] * second) / all;
+        let found = risk(&format!("--class-weights {gamma}"));
+        assert!((found - expected).abs() < 1e-9, "γ = {gamma}: {found} for {expected}");
+        assert!((found - plain).abs() > 1e-3, "weights change nothing");
+    }
 }
 
 #[test]
-fn the_admm_weighs_by_default_and_on_any_ranks_alike() {
+fn the_admm_weighs_by_default_and_adam_when_asked_on_any_ranks_alike() {
     let scratch = tempfile::tempdir().unwrap();
     let data = unbalanced(scratch.path());
     let folder = |name: &str| scratch.path().join(name);
@@ -87,21 +91,18 @@ fn the_admm_weighs_by_default_and_on_any_ranks_alike() {
     let history = |name: &str, column: &str| program::history(&folder(name))[column].clone();
     assert_eq!(history("default", "risk"), history("half", "risk"));
     assert_ne!(history("default", "risk"), history("none", "risk"));
-    for (ranks, flags) in [(2, ""), (4, ""), (8, "--shards 2"), (2, "--optimizer adam --class-weights 1")] {
+    let adam = "--optimizer adam --class-weights";
+    for gamma in ["0", "1"] {
+        program::train(None, 1, &data, &folder(&format!("adam{gamma}")), &format!("{small} {adam} {gamma}"));
+    }
+    assert_ne!(history("adam0", "risk"), history("adam1", "risk"));
+    let adam = format!("{adam} 1");
+    for (ranks, flags) in [(2, ""), (4, ""), (8, "--shards 2"), (2, &*adam)] {
         let Some(launcher) = &launcher else { break };
-        let alone = match flags.starts_with("--optimizer") {
-            true => folder("adam"),
-            false => folder("default"),
-        };
-        if !alone.exists() {
-            program::train(None, 1, &data, &alone, &format!("{small} {flags}"));
-        }
+        let alone = folder(if flags == adam { "adam1" } else { "default" });
         let other = folder(&format!("{ranks}-{}", flags.len()));
         program::train(Some(launcher), ranks, &data, &other, &format!("{small} {flags}"));
-        for model in ["model.h5", "model-last.h5"] {
-            let of = |folder: &Path| program::weights(&folder.join(model));
-            assert!(of(&alone) == of(&other), "{ranks} ranks {flags}: {model} differs");
-        }
+        program::hold_alike(&alone, &other, &format!("{ranks} ranks {flags}"));
     }
 }
 

@@ -39,7 +39,7 @@ impl Case {
         Self { layout, parameters, x, labels, class_weights, dropout, blocks }
     }
 
-    /// The mean cross-entropy and its gradient.
+    /// The weighted mean cross-entropy and its gradient.
     fn loss(&self, parameters: &[f64]) -> (f64, Vec<f64>) {
         let (mut workspace, workers) = (Workspace::new(), Workers::one());
         let mut total = vec![0.0; parameters.len()];

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use ndarray::{Array1, Array2, s};
 use pdadmm_g::admm::first_layer::DualWeights;
-use pdadmm_g::admm::iteration::{NoNeighbours, RankState, Rules, iterate};
+use pdadmm_g::admm::iteration::{NoNeighbours, RankState, Rules, Targets, iterate};
 use pdadmm_g::admm::p_quantized::{QuantizedP, SpectralNorm};
 use pdadmm_g::admm::penalties::WeightPenalty;
 use pdadmm_g::admm::residuals::{LayerTerms, Totals};
@@ -80,8 +80,7 @@ impl Trace {
             depth: self.depth,
             layers: layers.collect(),
             boundaries: boundaries.collect(),
-            labels: Some(labels),
-            class_weights: Vec::new(),
+            targets: Some(Targets { labels, ..Targets::default() }),
             nodes,
             below_is_current: false,
         };

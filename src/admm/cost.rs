@@ -122,6 +122,7 @@ mod tests {
     use super::*;
     use crate::admm::deepen::LayerWeights;
     use crate::admm::first_layer::DualWeights;
+    use crate::admm::iteration::Targets;
     use crate::admm::iteration::{NoNeighbours, Rules, iterate};
     use crate::admm::p_quantized::{QuantizedP, SpectralNorm};
     use crate::admm::penalties::WeightPenalty;
@@ -175,7 +176,8 @@ mod tests {
         ];
         let labels = blocks.ranges().map(|rows| rows.map(|i| i % 3).collect()).collect();
         let penalty = |_| WeightPenalty { mu: 0.1, theta_prox: 0.0, kappa: 0.0 };
-        let mut state = empty_state(weights, &stage, &blocks, penalty, Some(labels));
+        let mut state =
+            empty_state(weights, &stage, &blocks, penalty, Some(Targets { labels, ..Targets::default() }));
         let penalties = Penalties { rho: 1.0, nu: 1.0 };
         let sets = levels.map(|_| vec![LevelSet::new(-1.0, 0.25, 9).unwrap_or_else(|_| unreachable!()); 2]);
         let mut rules = Rules {

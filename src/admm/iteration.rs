@@ -27,15 +27,22 @@ pub struct RankState<T> {
     pub layers: Vec<Layer<T>>,
     /// The boundaries touched, in order; the outer ones are shared with the neighbouring ranks.
     pub boundaries: Vec<Boundary<T>>,
-    /// Classes of the training nodes by block, where layer L is held.
-    pub labels: Option<Vec<Vec<usize>>>,
-    /// ω, the weight of each class in the risk; empty where all are 1.
-    pub class_weights: Vec<f64>,
+    /// What the risk compares with, where layer L is held.
+    pub targets: Option<Targets>,
     /// Number of training nodes N.
     pub nodes: usize,
     /// Whether the boundary with the rank below is at the end of the last iteration already: its q has come and its u
     /// is updated, as after a checkpoint. Else both wait for the next iteration.
     pub below_is_current: bool,
+}
+
+/// What the output of layer L is to be, and how much each node counts in the risk.
+#[derive(Debug, Clone, Default)]
+pub struct Targets {
+    /// Classes of the training nodes by block.
+    pub labels: Vec<Vec<usize>>,
+    /// ω, the weight of each class in the risk; empty where all are 1.
+    pub class_weights: Vec<f64>,
 }
 
 impl<T: Real> RankState<T> {
@@ -322,7 +329,7 @@ pub fn iterate<T: Real, N: Neighbours<T>>(
         let layer = &mut state.layers[i];
         let (blocks, b) = (&mut layer.blocks[..], &layer.b);
         let mut sums = team.workspace.take_sums(blocks.len());
-        match (above, &state.labels) {
+        match (above, &state.targets) {
             (Some(above), _) => {
                 let edges = &state.boundaries[above].blocks;
                 team.each((blocks, &mut sums[..]), |k, (block, sums)| {
@@ -330,12 +337,13 @@ pub fn iterate<T: Real, N: Neighbours<T>>(
                 });
                 report.terms.fit = ScalarSum::of(sums.iter().map(|sums| sums[0]));
             }
-            (None, Some(labels)) => {
-                let (nu, tolerance, weights) = (penalties.nu, rules.z_tolerance, &state.class_weights);
+            (None, Some(Targets { labels, class_weights })) => {
+                let (nu, tolerance) = (penalties.nu, rules.z_tolerance);
                 let mut newtons = team.workspace.take_newtons(blocks.len());
                 let lists = (blocks, &mut sums[..], &mut newtons[..]);
                 team.each(lists, |k, (block, sums, newton)| {
-                    *sums = z_last::update(block, b, &labels[k], weights, nu, tolerance, newton).to_sums();
+                    *sums =
+                        z_last::update(block, b, &labels[k], class_weights, nu, tolerance, newton).to_sums();
                 });
                 report.terms.set_last(&sums);
                 team.workspace.give_newtons(newtons);

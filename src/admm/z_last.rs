@@ -30,8 +30,8 @@ impl LastStep {
 /// z_L ← argmin R(z; y) + ν/2 ‖z − a‖² with a = W_L p_L + b_L and R the softmax cross-entropy times the weight ω of the
 /// node's class, node by node: that of ω = 1 with ν/ω.
 ///
-/// Damped Newton in double precision from the old z_L, until the gradient's largest entry is at most
-/// `tolerance` or no step lowers the value in double precision. The Hessian diag(s) − s sᵀ + ν I (s = softmax z)
+/// Damped Newton in double precision from the old z_L, until the largest entry of the gradient, divided by ω, is at most
+/// `tolerance` or no step lowers the value or moves z in double precision. The Hessian diag(s) − s sᵀ + ν I (s = softmax z)
 /// is inverted by Sherman–Morrison, so a step costs O(C). z, W p: nodes × C; `labels`: a class a node; `weights`: ω of
 /// each class, all above 0, or nothing where all are 1. `newton` keeps vectors from one call to the next.
 pub fn update<T: Real>(
@@ -102,9 +102,9 @@ pub struct Newton {
 /// A value of the function that is minimised.
 #[derive(Debug, Clone, Copy)]
 struct Value {
-    /// R(z; y).
+    /// The cross-entropy.
     risk: f64,
-    /// R(z; y) + ν/2 ‖z − a‖².
+    /// The cross-entropy + ν/2 ‖z − a‖², with ν/ω for ν where the node weighs ω.
     all: f64,
     /// Σ exp (z − max z).
     sum: f64,
@@ -130,7 +130,7 @@ impl Newton {
         Value { risk, all: risk + 0.5 * nu * distance, sum }
     }
 
-    /// Moves z to the minimiser; returns R(z; y) there.
+    /// Moves z to the minimiser; returns the cross-entropy there. For a node of weight ω `nu` is ν/ω.
     fn minimise(&mut self, label: usize, nu: f64, tolerance: f64) -> f64 {
         let mut value = Self::value(&self.a, &self.z, &mut self.exp, label, nu);
         for _ in 0..MOST_STEPS {
@@ -161,6 +161,9 @@ impl Newton {
                 if trial.all <= value.all + 1e-4 * length * slope || -slope <= 1e-11 * (1.0 + value.all.abs())
                 {
                     value = trial;
+                    if self.z == self.trial {
+                        return value.risk;
+                    }
                     std::mem::swap(&mut self.z, &mut self.trial);
                     std::mem::swap(&mut self.exp, &mut self.trial_exp);
                     break;
@@ -199,7 +202,7 @@ mod tests {
             a in proptest::collection::vec(-20.0..20.0f64, 2..12),
             start in -30.0..30.0f64,
             label in 0usize..12,
-            log_nu in -5.0..1.0f64,
+            log_nu in -8.0..4.0f64,
         ) {
             let (label, nu) = (label % a.len(), 10f64.powf(log_nu));
             let mut newton = Newton::default();

@@ -8,9 +8,6 @@ use super::{RawSettings, Settings, SettingsError};
 const FREE: [&str; 7] =
     ["data", "output", "threads", "shards", "comm-timeout", "checkpoint-every", "max-time"];
 
-/// A run begun before there were weights of classes has none in its files, and goes on without.
-const CLASS_WEIGHTS: &str = "class-weights";
-
 impl Settings {
     /// The settings that decide what comes out, as TOML; `split` is the one in use.
     pub fn deciding(&self, split: &str) -> String {
@@ -20,13 +17,19 @@ impl Settings {
     }
 }
 
+/// What [`Settings::deciding`] said before there were settings that it has now: a run begun then goes on as it was.
+pub fn with_later_settings(deciding: &str) -> String {
+    let mut table = deciding.parse::<toml::Table>().unwrap_or_default();
+    table.entry("class-weights").or_insert(toml::Value::Float(BEFORE_CLASS_WEIGHTS));
+    table.to_string()
+}
+
+/// The exponent of a run begun before there were weights of classes.
+const BEFORE_CLASS_WEIGHTS: f64 = 0.0;
+
 /// The flags in which two texts of [`Settings::deciding`] differ, each with its values here and there.
 pub fn differences(here: &str, there: &str) -> Vec<String> {
-    let table = |text: &str| {
-        let mut table = text.parse::<toml::Table>().unwrap_or_default();
-        table.entry(CLASS_WEIGHTS).or_insert(toml::Value::Float(0.0));
-        table
-    };
+    let table = |text: &str| text.parse::<toml::Table>().unwrap_or_default();
     let (here, there) = (table(here), table(there));
     let mut keys: Vec<&String> = here.keys().chain(there.keys()).collect();
     keys.sort();
@@ -56,7 +59,7 @@ pub fn resumed(folder: &Path, flags: RawSettings) -> Result<Settings, SettingsEr
     }
     let mut own = RawSettings::from_file(&path)?;
     own.output = Some(folder.to_owned());
-    own.class_weights.get_or_insert(0.0);
+    own.class_weights.get_or_insert(BEFORE_CLASS_WEIGHTS);
     let before = own.clone().check()?;
     let settings = flags.over(own).check()?;
     let split = |settings: &Settings| settings.split.clone().unwrap_or_default();
@@ -65,4 +68,19 @@ pub fn resumed(folder: &Path, flags: RawSettings) -> Result<Settings, SettingsEr
         return Ok(settings);
     }
     Err(SettingsError::Changed { folder: folder.to_owned(), changed: changed.join(", ") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_written_before_there_were_weights_of_classes_means_none() {
+        let old = with_later_settings("layers = 2\n");
+        assert_eq!(differences("layers = 2\nclass-weights = 0.0\n", &old), [""; 0]);
+        let other = differences("layers = 2\nclass-weights = 0.5\n", &old);
+        assert_eq!(other, ["--class-weights (there 0.0, here 0.5)"]);
+        let own = "class-weights = 0.5\nlayers = 2\n";
+        assert_eq!(with_later_settings(own), own);
+    }
 }

@@ -2,12 +2,12 @@
 
 /// ω of each of `classes` classes: (s_c / t_c)^γ, γ being the `exponent`, times what makes the mean over the training nodes 1.
 /// 1 for a class without training nodes; nothing, which means 1 for all, where γ is 0. `trained` and `validated` are the
-/// classes of the training nodes and of the n validation nodes of known class.
+/// classes of the training and of the validation nodes.
 ///
-/// t_c is the share of class c among the training nodes, s_c that among the validation nodes, drawn towards t_c as far as
-/// chance may have made them differ (James and Stein's positive part): s_c =
-/// t_c + max(0, 1 − (k − 1)/χ²)(n_c/n − t_c) with χ² = Σ_c (n_c − n t_c)²/(n t_c) over the k classes with training
-/// nodes. Weights of the raw shares of some ten nodes would fit the network to those very nodes.
+/// t_c is the share of class c among the training nodes, s_c that among the n validation nodes of the k classes with
+/// training nodes, drawn towards t_c: s_c = t_c + max(0, 1 − (k − 1)/χ²)(n_c/n − t_c) with χ² = Σ_c (n_c − n t_c)²/(n t_c).
+/// k − 1 is the mean of χ² where chance alone made them differ; one factor for all classes, in the manner of James and
+/// Stein. Weights of the raw shares of some ten nodes would fit the network to those very nodes.
 pub(super) fn class_weights(
     trained: &[usize],
     validated: &[usize],
@@ -79,12 +79,15 @@ mod tests {
         assert!(class_weights(&[0, 1], &validation(90), 2, 0.0).is_empty());
         assert_eq!(class_weights(&[0, 1], &[], 2, 1.0), [1.0, 1.0]);
         assert_eq!(class_weights(&[0, 1], &validation(50), 2, 1.0), [1.0, 1.0]);
+        // Validation nodes of a class without training nodes count for nothing.
+        let others = [validation(90), vec![2; 50]].concat();
+        assert_eq!(class_weights(&[0, 1], &others, 3, 1.0), class_weights(&[0, 1], &validation(90), 3, 1.0));
         let absent = class_weights(&[0, 1], &validation(90), 3, 1.0);
         assert!(absent[0] > 1.7 && absent[1] < 0.3 && absent[1] > 0.0 && absent[2] == 1.0, "{absent:?}");
     }
 
     #[test]
-    fn what_chance_may_have_done_changes_nothing() {
+    fn a_chi_square_below_its_mean_changes_nothing() {
         assert_eq!(class_weights(&[0, 1], &validation(54), 2, 1.0), [1.0, 1.0]);
         // A class of one training node and no validation node does not outweigh the others.
         let mut train = vec![0; 300];

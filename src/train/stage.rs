@@ -1,7 +1,7 @@
 //! A stage: the state of its network at the start.
 
 use crate::admm::deepen::{LabelStart, LayerWeights};
-use crate::admm::iteration::RankState;
+use crate::admm::iteration::{RankState, Targets};
 use crate::admm::penalties::WeightPenalty;
 use crate::admm::{Boundary, BoundaryBlock, Layer, LayerBlock, Team, Weights, w};
 use crate::linalg::elements::{flat, larger, peak, rows, rows_mut};
@@ -16,7 +16,7 @@ pub fn empty_state<T: Real>(
     stage: &StageShape,
     blocks: &NodeBlocks,
     penalty: impl Fn(usize) -> WeightPenalty,
-    labels: Option<Vec<Vec<usize>>>,
+    targets: Option<Targets>,
 ) -> RankState<T> {
     let zeros = |l: usize| blocks.ranges().map(move |rows| Array2::zeros((rows.len(), stage.width(l))));
     let first = weights.first().map_or(1, |layer| layer.index);
@@ -38,8 +38,7 @@ pub fn empty_state<T: Real>(
         depth: stage.layers,
         layers: layers.collect(),
         boundaries,
-        labels,
-        class_weights: Vec::new(),
+        targets,
         nodes: stage.nodes,
         below_is_current: false,
     }
@@ -171,7 +170,7 @@ mod tests {
         let (workers, mut workspace) = (Workers::one(), Workspace::new());
         let mut team = Team::of_one_shard(&mut workspace, &workers);
         let penalty = |_| WeightPenalty::default();
-        let mut state = empty_state(weights.collect(), &stage, &blocks, penalty, Some(labels.clone()));
+        let mut state = empty_state(weights.collect(), &stage, &blocks, penalty, None);
         let from = Some((&start, &labels[..]));
         let Ok(()) = forward(&mut state, &mut team, from, |_| Ok(()), |_| Ok::<(), Infallible>(()));
 

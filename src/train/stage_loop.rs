@@ -14,7 +14,7 @@ use super::state::{PendingRow, RunState};
 use super::status::Status;
 use crate::admm::cost::LayerShape;
 use crate::admm::deepen::{LabelStart, LayerWeights};
-use crate::admm::iteration::{self, LayerReport, RankState, Rules, iterate};
+use crate::admm::iteration::{self, LayerReport, RankState, Rules, Targets, iterate};
 use crate::admm::p_quantized::QuantizedP;
 use crate::admm::residuals::Totals;
 use crate::admm::{Penalties, Team};
@@ -82,11 +82,12 @@ impl<'a, T: Real> Run<'a, T> {
         let run = plan.layers_of(self.communicator.rank());
         let holds_last = run.as_ref().is_some_and(|run| *run.end() == shape.layers);
         let (_, blocks) = self.own_blocks(&self.blocks);
-        let labels = holds_last.then(|| self.own_labels());
+        let targets = holds_last.then(|| Targets {
+            labels: self.own_labels(),
+            class_weights: self.problem.class_weights(self.settings.class_weights),
+        });
         let penalty = |l| self.weight_penalty(l, shape.layers);
-        let mut state = stage::empty_state(held, shape, &blocks, penalty, labels);
-        state.class_weights = self.problem.class_weights(self.settings.class_weights);
-        state
+        stage::empty_state(held, shape, &blocks, penalty, targets)
     }
 
     /// The classes of the training nodes of this rank's blocks.

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::{CheckpointError, CheckpointFolder};
-use crate::settings::{Settings, differences};
+use crate::settings::{Settings, differences, with_later_settings};
 use crate::storage::read_small;
 use crate::train::problem::Problem;
 use crate::train::state::RUN_STATE_VERSION;
@@ -131,7 +131,7 @@ pub fn belongs(
         let there = format!("{dataset} with checksum {checksum}");
         return Err(CheckpointError::OtherData { path, there, here });
     }
-    let changed = differences(&here.deciding(&problem.split), settings);
+    let changed = differences(&here.deciding(&problem.split), &with_later_settings(settings));
     match changed.is_empty() {
         true => Ok(()),
         false => Err(CheckpointError::OtherSettings { path, changed: changed.join(", ") }),
