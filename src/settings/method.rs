@@ -72,7 +72,7 @@ impl Method {
 
     /// The default of `--class-weights`.
     pub(super) fn class_weights(self) -> f64 {
-        if self == Method::Admm { 0.5 } else { 0.0 }
+        if self == Method::Admm { 1.0 } else { 0.0 }
     }
 
     /// The default of `--dropout`. Random masks on every layer help shallow networks most, and stop deep ones from

@@ -98,7 +98,7 @@ pub struct RawSettings {
     pub dropout: Option<f64>,
     /// Exponent γ: training nodes of a class count (s/t)^γ, scaled to a mean of 1; t is its share of the training nodes,
     /// s of the validation nodes, whose classes are looked at, as far as they differ by more than chance would have it;
-    /// 0: all alike [default: 0.5; 0 with an optimizer other than admm]
+    /// 0: all alike [default: 1; 0 with an optimizer other than admm]
     #[arg(long, value_name = "GAMMA", help_heading = "Algorithm")]
     pub class_weights: Option<f64>,
     /// How p and W are solved [default: auto]
