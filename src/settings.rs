@@ -75,6 +75,8 @@ pub struct Settings {
     pub proximal: f64,
     /// Dropout rate: on the inputs of layer 1, with backpropagation on those of all layers.
     pub dropout: f64,
+    /// ζ: how far weights of a feature are held together over the operators.
+    pub tie_operators: f64,
     /// γ, the exponent of the weights of classes in the risk.
     pub class_weights: f64,
     /// η of backpropagation.

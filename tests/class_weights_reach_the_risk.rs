@@ -107,17 +107,18 @@ fn the_admm_weighs_by_default_and_adam_when_asked_on_any_ranks_alike() {
 }
 
 #[test]
-fn a_run_begun_before_there_were_weights_goes_on_without() {
+fn a_run_begun_before_there_were_weights_and_tied_operators_goes_on_without() {
     let scratch = tempfile::tempdir().unwrap();
     let data = unbalanced(scratch.path());
     let [straight, old] = ["straight", "old"].map(|name| scratch.path().join(name));
-    let small = "--layers 2 --neurons 16 --iterations 20 --class-weights 0";
+    let small = "--layers 2 --neurons 16 --iterations 20 --class-weights 0 --tie-operators 0";
     program::train(None, 1, &data, &straight, small);
     program::train(None, 1, &data, &old, small);
     let path = old.join("config.toml");
     let config = std::fs::read_to_string(&path).unwrap();
-    let without: Vec<&str> = config.lines().filter(|line| !line.starts_with("class-weights")).collect();
-    assert_eq!(without.len() + 1, config.lines().count());
+    let is_later = |line: &str| ["class-weights", "tie-operators"].iter().any(|key| line.starts_with(key));
+    let without: Vec<&str> = config.lines().filter(|line| !is_later(line)).collect();
+    assert_eq!(without.len() + 2, config.lines().count());
     std::fs::write(&path, without.join("\n")).unwrap();
     // What was left of it is a folder without results.
     for file in ["summary.json", "history.csv", "model.h5", "model-last.h5", "run.csv"] {
@@ -127,5 +128,6 @@ fn a_run_begun_before_there_were_weights_goes_on_without() {
     assert_eq!(resumed.status.unwrap().code(), Some(0), "{resumed:?}");
     let risk = |folder: &Path| program::history(folder)["risk"].clone();
     assert_eq!(risk(&straight), risk(&old));
-    assert!(std::fs::read_to_string(&path).unwrap().contains("class-weights = 0.0"));
+    let config = std::fs::read_to_string(&path).unwrap();
+    assert!(config.contains("class-weights = 0.0") && config.contains("tie-operators = 0.0"), "{config}");
 }

@@ -159,6 +159,7 @@ impl RawSettings {
             mu: number("mu", self.mu.unwrap_or(0.05), 0.0, 1e12)?,
             mu_hidden: number("mu-hidden", self.mu_hidden.unwrap_or(0.0), 0.0, 1e12)?,
             dropout: number("dropout", self.dropout.unwrap_or(method.dropout(layers)), 0.0, 0.99)?,
+            tie_operators: number("tie-operators", self.tie_operators.unwrap_or(0.3), 0.0, 1.0)?,
             class_weights: number(
                 "class-weights",
                 self.class_weights.unwrap_or(method.class_weights()),
@@ -253,6 +254,7 @@ impl Settings {
             mu_hidden: is_admm.then_some(self.mu_hidden),
             proximal: is_admm.then_some(self.proximal),
             dropout: Some(self.dropout),
+            tie_operators: is_admm.then_some(self.tie_operators),
             class_weights: Some(self.class_weights),
             subproblem: is_admm.then_some(self.subproblem),
             tolerance: self.tolerance.map(|(primal, dual)| vec![primal, dual]),

@@ -96,6 +96,10 @@ pub struct RawSettings {
     /// layers, at random [default: 0.3; with an optimizer other than admm 0.5 up to 3 layers, else 0]
     #[arg(long, value_name = "RATE", help_heading = "Algorithm")]
     pub dropout: Option<f64>,
+    /// ζ: how far layer 1's weights of one feature are held together over the operators; 0: not at all, 1: all the same,
+    /// up to their scale [default: 0.3]
+    #[arg(long, value_name = "ZETA", help_heading = "Algorithm")]
+    pub tie_operators: Option<f64>,
     /// Exponent γ: training nodes of a class count (s/t)^γ, scaled to a mean of 1; t is its share of the training nodes,
     /// s of the validation nodes, whose classes are looked at, as far as they differ by more than chance would have it;
     /// 0: all alike [default: 1; 0 with an optimizer other than admm]
@@ -223,6 +227,7 @@ impl RawSettings {
             mu_hidden,
             proximal,
             dropout,
+            tie_operators,
             class_weights,
             subproblem,
             tolerance,

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{RawSettings, Settings, SettingsError};
+use super::{Method, RawSettings, Settings, SettingsError};
 
 /// Settings that may differ between the parts of a run: none of them changes a bit of the model.
 const FREE: [&str; 7] =
@@ -17,15 +17,30 @@ impl Settings {
     }
 }
 
-/// What [`Settings::deciding`] said before there were settings that it has now: a run begun then goes on as it was.
+/// A text of [`Settings::deciding`] from before there were settings that it has now: a run begun then goes on as it was.
 pub fn with_later_settings(deciding: &str) -> String {
     let mut table = deciding.parse::<toml::Table>().unwrap_or_default();
-    table.entry("class-weights").or_insert(toml::Value::Float(BEFORE_CLASS_WEIGHTS));
+    let later = RawSettings { optimizer: method_of(&table), ..RawSettings::default() }.as_before();
+    for (key, value) in toml::Table::try_from(later).unwrap_or_default() {
+        table.entry(key).or_insert(value);
+    }
     table.to_string()
 }
 
-/// The exponent of a run begun before there were weights of classes.
-const BEFORE_CLASS_WEIGHTS: f64 = 0.0;
+fn method_of(table: &toml::Table) -> Option<Method> {
+    table.get("optimizer").and_then(|method| method.clone().try_into().ok())
+}
+
+impl RawSettings {
+    /// Settings that came later are as if they were not there, unless they are given.
+    fn as_before(mut self) -> Self {
+        self.class_weights.get_or_insert(0.0);
+        if self.optimizer.is_none_or(|method| method == Method::Admm) {
+            self.tie_operators.get_or_insert(0.0);
+        }
+        self
+    }
+}
 
 /// The flags in which two texts of [`Settings::deciding`] differ, each with its values here and there.
 pub fn differences(here: &str, there: &str) -> Vec<String> {
@@ -57,9 +72,8 @@ pub fn resumed(folder: &Path, flags: RawSettings) -> Result<Settings, SettingsEr
             "--resume and --output name two folders: a run goes on in its own; leave --output out".into(),
         ));
     }
-    let mut own = RawSettings::from_file(&path)?;
+    let mut own = RawSettings::from_file(&path)?.as_before();
     own.output = Some(folder.to_owned());
-    own.class_weights.get_or_insert(BEFORE_CLASS_WEIGHTS);
     let before = own.clone().check()?;
     let settings = flags.over(own).check()?;
     let split = |settings: &Settings| settings.split.clone().unwrap_or_default();
@@ -75,12 +89,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_written_before_there_were_weights_of_classes_means_none() {
-        let old = with_later_settings("layers = 2\n");
-        assert_eq!(differences("layers = 2\nclass-weights = 0.0\n", &old), [""; 0]);
-        let other = differences("layers = 2\nclass-weights = 0.5\n", &old);
+    fn what_was_written_before_there_were_settings_means_that_they_do_nothing() {
+        let old = with_later_settings("optimizer = \"admm\"\n");
+        let same = "optimizer = \"admm\"\nclass-weights = 0.0\ntie-operators = 0.0\n";
+        assert_eq!(differences(same, &old), [""; 0]);
+        let other = differences(&same.replace("weights = 0.0", "weights = 0.5"), &old);
         assert_eq!(other, ["--class-weights (there 0.0, here 0.5)"]);
-        let own = "class-weights = 0.5\nlayers = 2\n";
+        let own = "class-weights = 0.5\noptimizer = \"adam\"\n";
         assert_eq!(with_later_settings(own), own);
     }
 }

@@ -13,6 +13,7 @@ use super::feature_noise;
 use super::feature_source::FeatureSource;
 use super::handshake::{same_command, same_data};
 use super::input::{self, EvaluatedInput, InputNodes};
+use super::input_scaling::InputScaling;
 use super::memory::{RunShape, stage_shape};
 use super::operator_search::{Search, Trial};
 use super::output::{OutputError, OutputFolder};
@@ -282,7 +283,8 @@ pub(super) struct Run<'a, T> {
     pub evaluated: EvaluatedNodes,
     pub known: [usize; 3],
     pub input: Option<EvaluatedInput<T>>,
-    pub column_scale: Vec<T>,
+    /// How features became the input of layer 1, where that is held.
+    pub scaling: Option<InputScaling<T>>,
     pub slots: Vec<f64>,
     pub output_failed: Option<OutputError>,
     pub stop: StopSignal,
@@ -326,7 +328,7 @@ impl<'a, T: Real> Run<'a, T> {
             known: evaluated.known(),
             evaluated,
             input: None,
-            column_scale: Vec::new(),
+            scaling: None,
             slots: Vec::new(),
             output_failed: None,
             stop: Box::new(|_| false),
@@ -405,13 +407,19 @@ impl<'a, T: Real> Run<'a, T> {
             })?,
             false => None,
         };
-        let built = input::build(&features, &from, &group, places, w0, factors, &self.workers)?;
+        let scaling = InputScaling::new(
+            factors,
+            features.feature_count(),
+            settings.operators.count(),
+            settings.tie_operators,
+        );
+        let built = input::build(&features, &from, &group, places, w0, &scaling, &self.workers)?;
         if let Some(bytes) = peak_bytes() {
             log::info!("rank {rank}: at most {} MiB of memory so far, with its features", bytes >> 20);
         }
         let Some(built) = built else { return Ok(None) };
         self.input = Some(built.evaluated);
-        self.column_scale = built.column_scale;
+        self.scaling = Some(scaling);
         let b = Array1::zeros(settings.neurons);
         Ok(Some(LayerWeights { index: 1, weights: built.weights, b }))
     }

@@ -6,6 +6,7 @@ use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, s};
 
 use super::error::TrainError;
 use super::feature_source::FeatureSource;
+use super::input_scaling::InputScaling;
 use crate::admm::Weights;
 use crate::admm::first_layer::DualWeights;
 use crate::admm::state::FirstLayer;
@@ -21,8 +22,6 @@ pub struct Input<T> {
     pub weights: Weights<T>,
     /// The evaluated nodes (training, validation, test).
     pub evaluated: EvaluatedInput<T>,
-    /// The factor each augmented feature was multiplied by, n_0 entries; 1 without dropout.
-    pub column_scale: Vec<T>,
 }
 
 /// Features of the evaluated nodes, by block.
@@ -153,8 +152,7 @@ impl InputNodes<'_> {
 /// none. All ranks call it together.
 ///
 /// `w0` is the start of W_1 (n_1 × n_0) for unscaled unit-variance inputs, given where layer 1 is held; it is multiplied
-/// by the inverse of the root mean square norm of a node's features. With dropout the columns of X are multiplied by
-/// `factors` ([`super::feature_noise`]).
+/// by the inverse of the root mean square norm of a node's features. X is what `scaling` makes of the features.
 ///
 /// # Errors
 /// The exchange between ranks failed, or the file can no longer be read.
@@ -164,25 +162,15 @@ pub(super) fn build<T: Real>(
     group: &ShardGroup<'_>,
     [rank, ranks]: [usize; 2],
     w0: Option<Array2<T>>,
-    factors: Option<Vec<f64>>,
+    scaling: &InputScaling<T>,
     workers: &Workers,
 ) -> Result<Option<Input<T>>, TrainError> {
     let dual = is_dual(from.blocks.nodes(), features.width());
     let wanted = from.wanted(ranks, |rank| from.places(rank, dual));
     let mut building = w0.map(|w0| Building::new(from, group, rank, w0, dual));
-    let d = features.feature_count();
     features.for_each_block(&wanted, workers, |block| {
         let Some(building) = &mut building else { return Ok(()) };
-        for (k, part) in block.parts.iter().enumerate() {
-            let columns = k * d + block.columns.start..k * d + block.columns.end;
-            match factors.as_ref().and_then(|factors| factors.get(columns.clone())) {
-                None => building.take(columns, part, workers),
-                Some(factors) => {
-                    let scaled = building.scaled(columns.clone(), part, factors);
-                    building.take(columns, &scaled, workers);
-                }
-            }
-        }
+        scaling.each(block.parts, &block.columns, |columns, part| building.take(columns, part, workers));
         Ok(())
     })?;
     building.map(Building::finish).transpose()
@@ -204,7 +192,6 @@ struct Building<'a, 'b, T> {
     trained: Vec<Range<usize>>,
     evaluated: Vec<Range<usize>>,
     w0: Array2<T>,
-    column_scale: Vec<T>,
     parts: Parts<T>,
 }
 
@@ -264,19 +251,8 @@ impl<'a, 'b, T: Real> Building<'a, 'b, T> {
                 Parts::Dual(whole, blocks)
             }
         };
-        let (places, column_scale) = (from.places(shard, dual), vec![T::one(); n0]);
-        Self { group, places, nodes, trained, evaluated, w0, column_scale, parts }
-    }
-
-    /// `part` with its columns multiplied by `factors`.
-    fn scaled(&mut self, columns: Range<usize>, part: &Array2<T>, factors: &[f64]) -> Array2<T> {
-        let mut part = part.clone();
-        let scales = self.column_scale[columns].iter_mut();
-        for ((scale, &factor), mut column) in scales.zip(factors).zip(part.columns_mut()) {
-            *scale = T::of(factor);
-            column.mapv_inplace(|x| x * *scale);
-        }
-        part
+        let places = from.places(shard, dual);
+        Self { group, places, nodes, trained, evaluated, w0, parts }
     }
 
     /// Columns of X of all wanted places.
@@ -328,22 +304,17 @@ impl<'a, 'b, T: Real> Building<'a, 'b, T> {
         let norm2 = norm2.first().copied().unwrap_or(0.0);
         let scale = T::of(if norm2 > 0.0 { (self.nodes as f64 / norm2).sqrt() } else { 1.0 });
         self.w0.mapv_inplace(|w| w * scale);
-        let Self { w0, column_scale, parts, .. } = self;
+        let Self { w0, parts, .. } = self;
         Ok(match parts {
             Parts::Plain(x, evaluated) => Input {
                 weights: Weights::First(FirstLayer { w: w0, x, gram: None, inverse: None }),
                 evaluated: EvaluatedInput::Plain(evaluated),
-                column_scale,
             },
             Parts::Dual([x, gram, mut a0], mut blocks) => {
                 a0.mapv_inplace(|a| a * scale);
                 blocks.iter_mut().for_each(|(_, a0)| a0.mapv_inplace(|a| a * scale));
                 let weights = DualWeights::with_products(x, w0, gram, a0, first);
-                Input {
-                    weights: Weights::Dual(Box::new(weights)),
-                    evaluated: EvaluatedInput::Dual(blocks),
-                    column_scale,
-                }
+                Input { weights: Weights::Dual(Box::new(weights)), evaluated: EvaluatedInput::Dual(blocks) }
             }
         })
     }

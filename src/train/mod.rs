@@ -18,6 +18,7 @@ mod feature_source;
 pub mod forecast;
 mod handshake;
 pub mod input;
+mod input_scaling;
 pub mod memory;
 pub mod operator_search;
 pub mod output;

@@ -218,6 +218,7 @@ fn shallow(with: &Settings) -> Result<Settings, SetUpError> {
             mu_hidden: with.mu_hidden,
             proximal: with.proximal,
             dropout: with.dropout,
+            tie_operators: with.tie_operators,
             class_weights: with.class_weights,
             subproblem: with.subproblem,
             ..defaults

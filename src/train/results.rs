@@ -134,11 +134,9 @@ impl<T: Real> Run<'_, T> {
             let gathered: Option<(Array2<T>, Array1<T>)> =
                 gather_layer(self.communicator, self.policy, l, holding, own)?;
             if let Some((mut w, b)) = gathered {
-                if l == 1 {
-                    // The model takes features as they are; training may have scaled them.
-                    for (mut column, &scale) in w.columns_mut().into_iter().zip(&self.column_scale) {
-                        column.mapv_inplace(|w| w * scale);
-                    }
+                // The model takes features as they are.
+                if let (1, Some(scaling)) = (l, &self.scaling) {
+                    scaling.fold(&mut w);
                 }
                 layers.push(ModelLayer { w, b });
             }

@@ -1,0 +1,177 @@
+//! What is done to augmented features before they are the input of layer 1, and undone in the weights of a saved model.
+
+use std::ops::Range;
+
+use ndarray::{Array2, Zip, s};
+
+use crate::linalg::Real;
+use crate::linalg::elements::{rows, rows_mut};
+
+/// x ↦ x' with x'_jk = √(1 − ζ) f_jk x_jk + (1 − √(1 − ζ)) mean_k' f_jk' x_jk', for feature j of operator k.
+///
+/// So the ridge on W_1 for x' is, in the weights w = W_1/f for f x, Σ_jk w_jk² + ζ/(1 − ζ) Σ_jk (w_jk − mean_k' w_jk')²: weights of
+/// one feature are held together over the operators.
+#[derive(Debug, Clone)]
+pub struct InputScaling<T> {
+    /// f, the factor of each augmented feature, n_0 entries operator by operator; nothing where all are 1.
+    factors: Option<Vec<T>>,
+    /// d, the number of raw features.
+    features: usize,
+    operators: usize,
+    /// √(1 − ζ); 1 with one operator.
+    spread: f64,
+}
+
+impl<T: Real> InputScaling<T> {
+    /// Of d `features` and so many operators, with ζ, the `tie`, from 0 to 1.
+    pub fn new(factors: Option<Vec<f64>>, features: usize, operators: usize, tie: f64) -> Self {
+        let factors = factors.map(|factors| factors.into_iter().map(T::of).collect());
+        let spread = if operators > 1 { (1.0 - tie).max(0.0).sqrt() } else { 1.0 };
+        Self { factors, features, operators, spread }
+    }
+
+    /// The factors of these columns of H for operator `k`; none where all are 1.
+    fn factors(&self, k: usize, columns: &Range<usize>) -> Option<&[T]> {
+        let first = k * self.features;
+        self.factors.as_ref()?.get(first + columns.start..first + columns.end)
+    }
+
+    /// Gives x' to `take`, operator by operator, for these columns of H; `parts`: nodes × columns for each operator.
+    pub fn each(
+        &self,
+        parts: &[Array2<T>],
+        columns: &Range<usize>,
+        mut take: impl FnMut(Range<usize>, &Array2<T>),
+    ) {
+        let of = |k: usize| k * self.features + columns.start..k * self.features + columns.end;
+        let common = self.common(parts, columns);
+        for (k, part) in parts.iter().enumerate() {
+            let factors = self.factors(k, columns);
+            if factors.is_none() && common.is_none() {
+                take(of(k), part);
+                continue;
+            }
+            let mut scaled = part.clone();
+            if let Some(factors) = factors {
+                for row in rows_mut(&mut scaled) {
+                    row.iter_mut().zip(factors).for_each(|(x, &factor)| *x = *x * factor);
+                }
+            }
+            if let Some(common) = &common {
+                let spread = T::of(self.spread);
+                Zip::from(&mut scaled).and(common).for_each(|x, &common| *x = *x * spread + common);
+            }
+            take(of(k), &scaled);
+        }
+    }
+
+    /// What x' of all operators have in common.
+    fn common(&self, parts: &[Array2<T>], columns: &Range<usize>) -> Option<Array2<T>> {
+        if self.spread >= 1.0 {
+            return None;
+        }
+        let share = T::of((1.0 - self.spread) / self.operators as f64);
+        let mut common = Array2::<T>::zeros(parts.first()?.raw_dim());
+        for (k, part) in parts.iter().enumerate() {
+            let factors = self.factors(k, columns);
+            for (sum, row) in rows_mut(&mut common).zip(rows(part)) {
+                match factors {
+                    None => sum.iter_mut().zip(row).for_each(|(sum, &x)| *sum = *sum + share * x),
+                    Some(factors) => sum
+                        .iter_mut()
+                        .zip(row.iter().zip(factors))
+                        .for_each(|(sum, (&x, &factor))| *sum = *sum + share * (x * factor)),
+                }
+            }
+        }
+        Some(common)
+    }
+
+    /// Turns W_1 for x' (n_1 × n_0) into W_1 for x.
+    pub fn fold(&self, w: &mut Array2<T>) {
+        let parts: Vec<Array2<T>> =
+            (0..self.operators).map(|k| w.slice(s![.., self.of_operator(k)]).to_owned()).collect();
+        // x' = M x with a symmetric M, then factors: W' x' = (W' M) f x. So W' is mixed as x is, and then scaled.
+        let unscaled = Self { factors: None, ..self.clone() };
+        unscaled.each(&parts, &(0..self.features), |columns, part| {
+            w.slice_mut(s![.., columns]).assign(part);
+        });
+        if let Some(factors) = &self.factors {
+            for row in rows_mut(w) {
+                row.iter_mut().zip(factors).for_each(|(w, &factor)| *w = *w * factor);
+            }
+        }
+    }
+
+    fn of_operator(&self, k: usize) -> Range<usize> {
+        k * self.features..(k + 1) * self.features
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn some(rows: usize, columns: usize, seed: usize) -> Array2<f64> {
+        Array2::from_shape_fn((rows, columns), |(i, j)| ((i * 31 + j * 17 + seed) % 23) as f64 / 23.0 - 0.4)
+    }
+
+    /// x' of `parts`, nodes × n_0, by blocks of two columns.
+    fn whole(scaling: &InputScaling<f64>, parts: &[Array2<f64>]) -> Array2<f64> {
+        let (nodes, d) = parts[0].dim();
+        let mut x = Array2::from_elem((nodes, d * parts.len()), f64::NAN);
+        for start in (0..d).step_by(2) {
+            let columns = start..(start + 2).min(d);
+            let block: Vec<_> =
+                parts.iter().map(|part| part.slice(s![.., columns.clone()]).to_owned()).collect();
+            scaling.each(&block, &columns, |of, part| x.slice_mut(s![.., of]).assign(part));
+        }
+        x
+    }
+
+    #[test]
+    fn a_folded_model_computes_the_same_of_features_as_they_are() {
+        let parts: Vec<_> = (0..3).map(|k| some(4, 5, k)).collect();
+        let x = ndarray::concatenate![ndarray::Axis(1), parts[0], parts[1], parts[2]];
+        for factors in [None, Some((0..15).map(|i| if i == 4 { 0.0 } else { 0.1 * i as f64 }).collect())] {
+            for tie in [0.0, 0.3, 1.0] {
+                let scaling = InputScaling::new(factors.clone(), 5, 3, tie);
+                let mut w = some(2, 15, 7);
+                let expected = whole(&scaling, &parts).dot(&w.t());
+                scaling.fold(&mut w);
+                let found = x.dot(&w.t());
+                assert!((&found - &expected).iter().all(|e| e.abs() < 1e-14), "{factors:?} {tie}");
+            }
+        }
+    }
+
+    /// From the definition; and the ridge of the documentation, by the norm of W_1 for x'.
+    #[test]
+    fn weights_are_held_together_over_operators() {
+        let (parts, factors) = ([some(3, 2, 1), some(3, 2, 5)], vec![0.5, 2.0, 1.5, 0.25]);
+        let tie = 0.6;
+        let scaling = InputScaling::new(Some(factors.clone()), 2, 2, tie);
+        let (x, spread) = (whole(&scaling, &parts), (1.0 - tie).sqrt());
+        for (i, j, k) in [(0, 0, 0), (1, 1, 0), (2, 0, 1), (2, 1, 1)] {
+            let f = |k: usize| factors[2 * k + j] * parts[k][[i, j]];
+            let expected = spread * f(k) + (1.0 - spread) * (f(0) + f(1)) / 2.0;
+            assert!((x[[i, 2 * k + j]] - expected).abs() < 1e-15);
+        }
+        let own = some(1, 4, 3);
+        let mut w = own.clone();
+        scaling.fold(&mut w);
+        let w: Vec<f64> = w.iter().zip(&factors).map(|(w, f)| w / f).collect();
+        let apart = |j: usize| (w[j] - w[2 + j]).powi(2) / 2.0;
+        let ridge = w.iter().map(|w| w * w).sum::<f64>() + tie / (1.0 - tie) * (apart(0) + apart(1));
+        assert!((ridge - own.iter().map(|w| w * w).sum::<f64>()).abs() < 1e-14);
+    }
+
+    #[test]
+    fn features_of_one_operator_or_untied_are_only_scaled() {
+        let part = some(3, 2, 1);
+        assert_eq!(whole(&InputScaling::new(None, 2, 1, 0.9), std::slice::from_ref(&part)), part);
+        let scaling = InputScaling::new(Some(vec![2.0, 3.0, 4.0, 5.0]), 2, 2, 0.0);
+        let x = whole(&scaling, &[part.clone(), part.clone()]);
+        assert_eq!(x.slice(s![.., 3]), part.column(1).mapv(|x| 5.0 * x));
+    }
+}
