@@ -20,7 +20,7 @@ impl Settings {
 /// A text of [`Settings::deciding`] from before there were settings that it has now: a run begun then goes on as it was.
 pub fn with_later_settings(deciding: &str) -> String {
     let mut table = deciding.parse::<toml::Table>().unwrap_or_default();
-    let later = RawSettings { optimizer: method_of(&table), ..RawSettings::default() }.as_before();
+    let later = RawSettings { optimizer: method_of(&table), ..RawSettings::default() }.dated_back();
     for (key, value) in toml::Table::try_from(later).unwrap_or_default() {
         table.entry(key).or_insert(value);
     }
@@ -33,7 +33,7 @@ fn method_of(table: &toml::Table) -> Option<Method> {
 
 impl RawSettings {
     /// Settings that came later are as if they were not there, unless they are given.
-    fn as_before(mut self) -> Self {
+    fn dated_back(mut self) -> Self {
         self.class_weights.get_or_insert(0.0);
         if self.optimizer.is_none_or(|method| method == Method::Admm) {
             self.tie_operators.get_or_insert(0.0);
@@ -72,7 +72,7 @@ pub fn resumed(folder: &Path, flags: RawSettings) -> Result<Settings, SettingsEr
             "--resume and --output name two folders: a run goes on in its own; leave --output out".into(),
         ));
     }
-    let mut own = RawSettings::from_file(&path)?.as_before();
+    let mut own = RawSettings::from_file(&path)?.dated_back();
     own.output = Some(folder.to_owned());
     let before = own.clone().check()?;
     let settings = flags.over(own).check()?;

@@ -54,7 +54,7 @@ impl<T: Real> InputScaling<T> {
             let mut scaled = part.clone();
             if let Some(factors) = factors {
                 for row in rows_mut(&mut scaled) {
-                    row.iter_mut().zip(factors).for_each(|(x, &factor)| *x = *x * factor);
+                    row.iter_mut().zip(factors).for_each(|(x, &factor)| *x *= factor);
                 }
             }
             if let Some(common) = &common {
@@ -76,11 +76,11 @@ impl<T: Real> InputScaling<T> {
             let factors = self.factors(k, columns);
             for (sum, row) in rows_mut(&mut common).zip(rows(part)) {
                 match factors {
-                    None => sum.iter_mut().zip(row).for_each(|(sum, &x)| *sum = *sum + share * x),
+                    None => sum.iter_mut().zip(row).for_each(|(sum, &x)| *sum += share * x),
                     Some(factors) => sum
                         .iter_mut()
                         .zip(row.iter().zip(factors))
-                        .for_each(|(sum, (&x, &factor))| *sum = *sum + share * (x * factor)),
+                        .for_each(|(sum, (&x, &factor))| *sum += share * (x * factor)),
                 }
             }
         }
@@ -98,7 +98,7 @@ impl<T: Real> InputScaling<T> {
         });
         if let Some(factors) = &self.factors {
             for row in rows_mut(w) {
-                row.iter_mut().zip(factors).for_each(|(w, &factor)| *w = *w * factor);
+                row.iter_mut().zip(factors).for_each(|(w, &factor)| *w *= factor);
             }
         }
     }
