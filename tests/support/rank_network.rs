@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use ndarray::{Array1, s};
 use pdadmm_g::admm::deepen::{LayerWeights, random_weights};
 use pdadmm_g::admm::first_layer::DualWeights;
-use pdadmm_g::admm::iteration::RankState;
+use pdadmm_g::admm::iteration::{RankState, Targets};
 use pdadmm_g::admm::penalties::WeightPenalty;
 use pdadmm_g::admm::state::FirstLayer;
 use pdadmm_g::admm::{Team, Weights};
@@ -50,7 +50,8 @@ impl Network {
             b: Array1::zeros(stage.width(index)),
         });
         let labels = blocks.ranges().map(|rows| rows.map(|node| node * 7 % classes).collect()).collect();
-        let mut state = stage::empty_state(weights.collect(), &stage, &blocks, penalty, Some(labels));
+        let targets = Targets { labels, ..Targets::default() };
+        let mut state = stage::empty_state(weights.collect(), &stage, &blocks, penalty, Some(targets));
         let Ok(()) = stage::forward(&mut state, team, None, |_| Ok(()), |_| Ok::<(), Infallible>(()));
         state
     }
