@@ -92,6 +92,20 @@ fn the_best_is_kept_and_written_down() {
 }
 
 #[test]
+fn tied_operators_are_tried_as_such() {
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = scratch.path();
+    graph(folder);
+    let tried = |zeta: f64| {
+        let output = format!("tie-{zeta}");
+        run(&RawSettings { layers: Some(2), tie_operators: Some(zeta), ..raw(folder, &output) }, 1).tried
+    };
+    for (apart, together) in tried(0.0).iter().zip(&tried(1.0)) {
+        assert_eq!(apart == together, !apart.operators.contains(','), "{apart:?} {together:?}");
+    }
+}
+
+#[test]
 fn the_first_of_several_runs_chooses_for_all() {
     let scratch = tempfile::tempdir().unwrap();
     let folder = scratch.path();

@@ -96,8 +96,8 @@ pub struct RawSettings {
     /// layers, at random [default: 0.3; with an optimizer other than admm 0.5 up to 3 layers, else 0]
     #[arg(long, value_name = "RATE", help_heading = "Algorithm")]
     pub dropout: Option<f64>,
-    /// ζ: how far layer 1's weights of one feature are held together over the operators; 0: not at all, 1: all the same,
-    /// up to their scale [default: 0.3]
+    /// ζ: how far layer 1's weights of one feature are held together over the operators; 0: not at all; 1: all the same,
+    /// up to their scale; with one operator it does nothing [default: 0.3]
     #[arg(long, value_name = "ZETA", help_heading = "Algorithm")]
     pub tie_operators: Option<f64>,
     /// Exponent γ: training nodes of a class count (s/t)^γ, scaled to a mean of 1; t is its share of the training nodes,

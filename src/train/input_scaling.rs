@@ -1,16 +1,17 @@
 //! What is done to augmented features before they are the input of layer 1, and undone in the weights of a saved model.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use ndarray::{Array2, Zip, s};
 
 use crate::linalg::Real;
-use crate::linalg::elements::{rows, rows_mut};
+use crate::linalg::elements::rows_mut;
 
 /// x ↦ x' with x'_jk = √(1 − ζ) f_jk x_jk + (1 − √(1 − ζ)) mean_k' f_jk' x_jk', for feature j of operator k.
 ///
 /// So the ridge on W_1 for x' is, in the weights w = W_1/f for f x, Σ_jk w_jk² + ζ/(1 − ζ) Σ_jk (w_jk − mean_k' w_jk')²: weights of
-/// one feature are held together over the operators.
+/// one feature are held together over the operators. With ζ = 1 they are all equal.
 #[derive(Debug, Clone)]
 pub struct InputScaling<T> {
     /// f, the factor of each augmented feature, n_0 entries operator by operator; nothing where all are 1.
@@ -26,14 +27,23 @@ impl<T: Real> InputScaling<T> {
     /// Of d `features` and so many operators, with ζ, the `tie`, from 0 to 1.
     pub fn new(factors: Option<Vec<f64>>, features: usize, operators: usize, tie: f64) -> Self {
         let factors = factors.map(|factors| factors.into_iter().map(T::of).collect());
-        let spread = if operators > 1 { (1.0 - tie).max(0.0).sqrt() } else { 1.0 };
+        let spread = if operators > 1 { (1.0 - tie).sqrt() } else { 1.0 };
         Self { factors, features, operators, spread }
     }
 
-    /// The factors of these columns of H for operator `k`; none where all are 1.
-    fn factors(&self, k: usize, columns: &Range<usize>) -> Option<&[T]> {
-        let first = k * self.features;
-        self.factors.as_ref()?.get(first + columns.start..first + columns.end)
+    /// The augmented features of operator `k` in these columns of H.
+    fn of_operator(&self, k: usize, columns: &Range<usize>) -> Range<usize> {
+        k * self.features + columns.start..k * self.features + columns.end
+    }
+
+    /// `part`, rows × these augmented features, times the factors.
+    fn scaled<'a>(&self, part: &'a Array2<T>, columns: Range<usize>) -> Cow<'a, Array2<T>> {
+        let Some(factors) = &self.factors else { return Cow::Borrowed(part) };
+        let mut scaled = part.clone();
+        for row in rows_mut(&mut scaled) {
+            row.iter_mut().zip(&factors[columns.clone()]).for_each(|(x, &factor)| *x *= factor);
+        }
+        Cow::Owned(scaled)
     }
 
     /// Gives x' to `take`, operator by operator, for these columns of H; `parts`: nodes × columns for each operator.
@@ -43,25 +53,15 @@ impl<T: Real> InputScaling<T> {
         columns: &Range<usize>,
         mut take: impl FnMut(Range<usize>, &Array2<T>),
     ) {
-        let of = |k: usize| k * self.features + columns.start..k * self.features + columns.end;
         let common = self.common(parts, columns);
         for (k, part) in parts.iter().enumerate() {
-            let factors = self.factors(k, columns);
-            if factors.is_none() && common.is_none() {
-                take(of(k), part);
-                continue;
-            }
-            let mut scaled = part.clone();
-            if let Some(factors) = factors {
-                for row in rows_mut(&mut scaled) {
-                    row.iter_mut().zip(factors).for_each(|(x, &factor)| *x *= factor);
-                }
-            }
+            let of = self.of_operator(k, columns);
+            let mut scaled = self.scaled(part, of.clone());
             if let Some(common) = &common {
                 let spread = T::of(self.spread);
-                Zip::from(&mut scaled).and(common).for_each(|x, &common| *x = *x * spread + common);
+                Zip::from(scaled.to_mut()).and(common).for_each(|x, &common| *x = *x * spread + common);
             }
-            take(of(k), &scaled);
+            take(of, &scaled);
         }
     }
 
@@ -73,38 +73,20 @@ impl<T: Real> InputScaling<T> {
         let share = T::of((1.0 - self.spread) / self.operators as f64);
         let mut common = Array2::<T>::zeros(parts.first()?.raw_dim());
         for (k, part) in parts.iter().enumerate() {
-            let factors = self.factors(k, columns);
-            for (sum, row) in rows_mut(&mut common).zip(rows(part)) {
-                match factors {
-                    None => sum.iter_mut().zip(row).for_each(|(sum, &x)| *sum += share * x),
-                    Some(factors) => sum
-                        .iter_mut()
-                        .zip(row.iter().zip(factors))
-                        .for_each(|(sum, (&x, &factor))| *sum += share * (x * factor)),
-                }
-            }
+            common.scaled_add(share, &*self.scaled(part, self.of_operator(k, columns)));
         }
         Some(common)
     }
 
     /// Turns W_1 for x' (n_1 × n_0) into W_1 for x.
     pub fn fold(&self, w: &mut Array2<T>) {
+        let all = 0..self.features;
         let parts: Vec<Array2<T>> =
-            (0..self.operators).map(|k| w.slice(s![.., self.of_operator(k)]).to_owned()).collect();
-        // x' = M x with a symmetric M, then factors: W' x' = (W' M) f x. So W' is mixed as x is, and then scaled.
-        let unscaled = Self { factors: None, ..self.clone() };
-        unscaled.each(&parts, &(0..self.features), |columns, part| {
-            w.slice_mut(s![.., columns]).assign(part);
+            (0..self.operators).map(|k| w.slice(s![.., self.of_operator(k, &all)]).to_owned()).collect();
+        // x' = M f x with a symmetric M, so W' x' = (W' M) f x: W' is mixed as f x is, and then scaled.
+        Self { factors: None, ..self.clone() }.each(&parts, &all, |columns, part| {
+            w.slice_mut(s![.., columns.clone()]).assign(&*self.scaled(part, columns));
         });
-        if let Some(factors) = &self.factors {
-            for row in rows_mut(w) {
-                row.iter_mut().zip(factors).for_each(|(w, &factor)| *w *= factor);
-            }
-        }
-    }
-
-    fn of_operator(&self, k: usize) -> Range<usize> {
-        k * self.features..(k + 1) * self.features
     }
 }
 

@@ -309,7 +309,9 @@ impl Held {
         let reach = if run.ranks > 1 { nodes } else { own };
         let holds = plan.layers_of(rank).is_some_and(|layers| *layers.start() == 1);
         let delivered = if holds { wanted } else { 0.0 };
-        let rows = reach + own + k * wanted / ranks + (k + 1.0) * delivered;
+        // All operators' part, one of them scaled and, where operators are tied, what they have in common.
+        let copies = if settings.tie_operators > 0.0 && k > 1.0 { k + 2.0 } else { k + 1.0 };
+        let rows = reach + own + k * wanted / ranks + copies * delivered;
         self.size * columns * rows + 2.0 * run.raw_bytes as f64 / ranks
     }
 }
