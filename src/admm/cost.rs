@@ -122,8 +122,7 @@ mod tests {
     use super::*;
     use crate::admm::deepen::LayerWeights;
     use crate::admm::first_layer::DualWeights;
-    use crate::admm::iteration::Targets;
-    use crate::admm::iteration::{NoNeighbours, Rules, iterate};
+    use crate::admm::iteration::{NoNeighbours, Rules, Targets, iterate};
     use crate::admm::p_quantized::{QuantizedP, SpectralNorm};
     use crate::admm::penalties::WeightPenalty;
     use crate::admm::state::FirstLayer;
