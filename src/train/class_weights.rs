@@ -1,6 +1,10 @@
 //! How much training nodes of each class count in the risk.
 
-/// ω of each of `classes` classes: (s_c / t_c)^γ, γ being the `exponent`, times what makes the mean over the training nodes 1.
+/// The largest s_c/t_c that is believed, and the reciprocal of the smallest. Else a class that no validation node is of
+/// would not be learnt at all, whatever is to be predicted.
+const LARGEST: f64 = 10.0;
+
+/// ω of each of `classes` classes: (s_c / t_c)^γ, γ being the `exponent` and s_c/t_c held from 1/10 to 10, times what makes the mean over the training nodes 1.
 /// 1 for a class without training nodes; nothing, which means 1 for all, where γ is 0. `trained` and `validated` are the
 /// classes of the training and of the validation nodes.
 ///
@@ -26,7 +30,7 @@ pub(super) fn class_weights(
     // Without validation nodes it is not a number, and nothing is believed.
     let doubt = if chi_square > k - 1.0 { (k - 1.0) / chi_square } else { 1.0 };
     let weight = |(&t, &n): (&f64, &f64)| match t > 0.0 && doubt < 1.0 {
-        true => (doubt + (1.0 - doubt) * n / expected(t)).powf(exponent),
+        true => (doubt + (1.0 - doubt) * n / expected(t)).clamp(1.0 / LARGEST, LARGEST).powf(exponent),
         false => 1.0,
     };
     let mut weights: Vec<f64> = trained.iter().zip(&validated).map(weight).collect();
@@ -84,6 +88,18 @@ mod tests {
         assert_eq!(class_weights(&[0, 1], &others, 3, 1.0), class_weights(&[0, 1], &validation(90), 3, 1.0));
         let absent = class_weights(&[0, 1], &validation(90), 3, 1.0);
         assert!(absent[0] > 1.7 && absent[1] < 0.3 && absent[1] > 0.0 && absent[2] == 1.0, "{absent:?}");
+    }
+
+    #[test]
+    fn a_class_counts_a_tenth_at_least_and_ten_times_at_most() {
+        let none = class_weights(&[0, 1, 2], &validation(50), 3, 1.0);
+        assert!((none[0] / none[2] - 15.0).abs() < 0.5 && none[0] == none[1], "{none:?}");
+        // One training node of class 1 in 300, and as many validation nodes of it as of class 0.
+        let mut train = vec![0; 299];
+        train.push(1);
+        let many = class_weights(&train, &validation(50), 2, 1.0);
+        assert!((many[1] / many[0] - 10.0 / 0.5).abs() < 0.5, "{many:?}");
+        assert!((many[0] * 299.0 + many[1] - 300.0).abs() < 1e-10, "{many:?}");
     }
 
     #[test]
