@@ -337,6 +337,30 @@ fn what_is_allowed_but_odd_is_a_warning() {
     }
 }
 
+/// As training has it, an edge of weight 0 is no edge.
+#[test]
+fn edges_of_weight_0_are_not_counted() {
+    let mut data = good();
+    let with = Summary::of(&data);
+    data.adjacency =
+        SparseMatrix::new((6, 6), vec![0, 2, 3, 3, 3, 4, 4], vec![1, 5, 0, 2], vec![1.0, 0.0, 1.0, 0.0]);
+    let summary = Summary::of(&data);
+    assert!(!summary.directed && !summary.weighted && !with.directed);
+    assert_eq!((summary.edges, summary.isolated), (1, 4));
+    assert!(summary.warnings.iter().any(|w| w.starts_with("2 stored edges have weight 0")), "{summary}");
+}
+
+#[test]
+fn classes_that_validation_nodes_lack_are_a_warning() {
+    let mut data = good();
+    let warned = |data: &Dataset, words: &str| Summary::of(data).warnings.iter().any(|w| w.contains(words));
+    // The one validation node is of class 0.
+    assert!(warned(&data, "no validation node of class 1") && !warned(&data, "no training node"));
+    data.labels[2] = -1;
+    assert!(!warned(&data, "no validation node of class"));
+    assert!(warned(&data, "no validation node has a label"));
+}
+
 #[test]
 fn writing_keeps_what_is_there() {
     let folder = tempfile::tempdir().unwrap();

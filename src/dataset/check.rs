@@ -298,10 +298,11 @@ pub(crate) fn finite_rows(place: &str, first: usize, rows: &Array2<f32>) -> Resu
     }
 }
 
-/// Classes that have no training node in `split`, which the model therefore cannot learn.
-pub fn classes_without_training_nodes(labels: &[i64], classes: usize, split: &Split) -> Vec<usize> {
+/// Classes that none of these nodes is of: of training nodes, those that the model cannot learn; of validation nodes, those
+/// that nothing is known of.
+pub fn absent_classes(labels: &[i64], classes: usize, nodes: &[usize]) -> Vec<usize> {
     let mut seen = vec![false; classes];
-    for &node in &split.train {
+    for &node in nodes {
         let class = labels.get(node).and_then(|&label| usize::try_from(label).ok());
         if let Some(flag) = class.and_then(|class| seen.get_mut(class)) {
             *flag = true;

@@ -1,8 +1,9 @@
 //! What a data set looks like at a glance, and what deserves a warning.
 
+use std::borrow::Cow;
 use std::fmt;
 
-use super::check::classes_without_training_nodes;
+use super::check::absent_classes;
 use super::{Dataset, Features, SparseMatrix};
 
 /// Figures of a checked data set, as `dataset check` prints them.
@@ -44,7 +45,8 @@ pub struct Summary {
 impl Summary {
     /// Counts everything in a data set that keeps the rules of the format.
     pub fn of(data: &Dataset) -> Summary {
-        let adjacency = &data.adjacency;
+        // What training sees: an edge of weight 0 is no edge.
+        let adjacency = &without_zeros(&data.adjacency);
         let nodes = adjacency.rows();
         let directed = !is_symmetric(adjacency, false);
         let mut warnings = Vec::new();
@@ -60,9 +62,13 @@ impl Summary {
         if adjacency.nnz() == 0 {
             warnings.push("the graph has no edges: hops add nothing to the features".to_string());
         }
-        let not_positive = adjacency.data().iter().filter(|&&weight| weight <= 0.0).count();
-        if not_positive > 0 {
-            warnings.push(format!("{not_positive} stored edges have a negative or zero weight"));
+        let zeros = data.adjacency.nnz() - adjacency.nnz();
+        if zeros > 0 {
+            warnings.push(format!("{zeros} stored edges have weight 0 and are no edges"));
+        }
+        let negative = adjacency.data().iter().filter(|&&weight| weight < 0.0).count();
+        if negative > 0 {
+            warnings.push(format!("{negative} stored edges have a negative weight"));
         }
         let mut class_counts = vec![0; data.num_classes];
         let mut unlabelled = 0;
@@ -75,9 +81,18 @@ impl Summary {
         let mut splits = Vec::new();
         for (name, split) in &data.splits {
             splits.push((name.clone(), [split.train.len(), split.val.len(), split.test.len()]));
-            let missing = classes_without_training_nodes(&data.labels, data.num_classes, split);
+            let absent = |nodes: &[usize]| absent_classes(&data.labels, data.num_classes, nodes);
+            let missing = absent(&split.train);
             if !missing.is_empty() {
                 warnings.push(format!("split {name}: no training node of class {}", shortened(&missing)));
+            }
+            let missing = absent(&split.val);
+            if missing.len() == data.num_classes {
+                warnings.push(format!(
+                    "split {name}: no validation node has a label, so there is no validation accuracy to choose by"
+                ));
+            } else if !missing.is_empty() {
+                warnings.push(format!("split {name}: no validation node of class {}", shortened(&missing)));
             }
             let unknown = |part: &[usize]| part.iter().filter(|&&n| data.labels.get(n) == Some(&-1)).count();
             let unknown = unknown(&split.val) + unknown(&split.test);
@@ -114,6 +129,24 @@ impl Summary {
     pub fn density(&self) -> f64 {
         self.nonzero_features as f64 / (self.nodes as f64 * self.features as f64)
     }
+}
+
+/// The same matrix with no entry of value 0.
+fn without_zeros(matrix: &SparseMatrix) -> Cow<'_, SparseMatrix> {
+    if !matrix.data().contains(&0.0) {
+        return Cow::Borrowed(matrix);
+    }
+    let (mut starts, mut columns, mut values) = (vec![0], Vec::new(), Vec::new());
+    for row in matrix.outer_iterator() {
+        let kept = row.indices().iter().zip(row.data()).filter(|(_, value)| **value != 0.0);
+        kept.for_each(|(&column, &value)| {
+            columns.push(column);
+            values.push(value);
+        });
+        starts.push(columns.len());
+    }
+    // Rows that were sorted stay so.
+    SparseMatrix::try_new(matrix.shape(), starts, columns, values).map_or(Cow::Borrowed(matrix), Cow::Owned)
 }
 
 /// Whether the matrix equals its transpose, in structure and, if asked, in values.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::class_weights::class_weights;
-use crate::dataset::check::classes_without_training_nodes;
+use crate::dataset::check::absent_classes;
 use crate::dataset::{DatasetError, DatasetFile, split};
 
 /// The training problem without its features.
@@ -46,14 +46,17 @@ impl Problem {
         let labels: Vec<Option<usize>> = sets.iter().flatten().map(class).collect();
         // The file's check refuses training nodes of unknown class.
         let train_labels = labels.iter().take(chosen.train.len()).flatten().copied().collect();
-        let missing = classes_without_training_nodes(&outline.labels, outline.header.num_classes, chosen);
         let mut warnings = Vec::new();
-        if !missing.is_empty() {
-            let list: Vec<String> = missing.iter().take(20).map(ToString::to_string).collect();
-            warnings.push(format!(
-                "split {name}: no training node has class {}; it can hardly be predicted",
-                list.join(", ")
-            ));
+        for (part, nodes, so) in [
+            ("training", &chosen.train, "it can hardly be predicted"),
+            ("validation", &chosen.val, "how well it is predicted plays no part in what is chosen"),
+        ] {
+            let missing = absent_classes(&outline.labels, outline.header.num_classes, nodes);
+            // A split whose validation nodes have no class at all is told of where it matters.
+            if !missing.is_empty() && missing.len() < outline.header.num_classes {
+                let list: Vec<String> = missing.iter().take(20).map(ToString::to_string).collect();
+                warnings.push(format!("split {name}: no {part} node has class {}; {so}", list.join(", ")));
+            }
         }
         Ok(Self {
             name: outline.header.name.clone(),
