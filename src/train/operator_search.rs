@@ -137,7 +137,7 @@ impl Search<'_> {
             tried.push(trial);
         }
         let best = self.agree(best_of(&CANDIDATES, &tried, val).ok_or(SetUpError::NoCandidate))?;
-        screen.chosen(best);
+        screen.chosen(best, reason(best, &tried));
         Ok((self.with(best)?, tried))
     }
 
@@ -194,6 +194,23 @@ fn best_of(candidates: &[Candidate], tried: &[Trial], val: usize) -> Option<Cand
     best.map(|(candidate, ..)| candidate)
 }
 
+/// Why [`best_of`] has kept this candidate.
+fn reason(kept: Candidate, tried: &[Trial]) -> &'static str {
+    let is_kept =
+        |trial: &Trial| trial.operators == kept.operators && trial.feature_norm == kept.feature_norm;
+    let accuracy = tried.iter().find(|trial| is_kept(trial)).and_then(|trial| trial.val);
+    let others = || tried.iter().filter(|trial| !is_kept(trial)).filter_map(|trial| trial.val);
+    match kept.fallback {
+        true if others().next().is_none() => "the only one with finite numbers",
+        true => "the best of these, by more than the standard error",
+        // Only a fallback can be ahead of what is kept.
+        false if others().any(|other| accuracy.is_some_and(|accuracy| other > accuracy)) => {
+            "the best of these but for the last, which is ahead by no more than the standard error"
+        }
+        false => "the best of these",
+    }
+}
+
 /// Settings of a short run. The start is that of the run, and with the ADMM the user's own regularisation counts;
 /// stopping, checkpoints, quantization and wire are those of no run.
 fn shallow(with: &Settings) -> Result<Settings, SetUpError> {
@@ -246,12 +263,11 @@ impl Screen {
         ));
     }
 
-    fn chosen(&mut self, candidate: Candidate) {
+    fn chosen(&mut self, candidate: Candidate, reason: &str) {
         self.line(format_args!(
-            "  chosen    operators {}, features {}: the best of these{}",
+            "  chosen    operators {}, features {}: {reason}",
             candidate.operators,
             candidate.feature_norm.name(),
-            if candidate.fallback { ", by more than the standard error" } else { "" }
         ));
     }
 }
@@ -266,6 +282,28 @@ mod tests {
         for candidate in CANDIDATES {
             assert_eq!(candidate.operators.parse::<Operators>().unwrap().to_string(), candidate.operators);
         }
+    }
+
+    #[test]
+    fn why_a_candidate_is_kept_is_told_as_it_was() {
+        let said = |kept: usize, scores: [Option<f64>; 4]| {
+            let tried: Vec<Trial> = CANDIDATES
+                .iter()
+                .zip(scores)
+                .map(|(candidate, val)| Trial {
+                    operators: candidate.operators.to_owned(),
+                    feature_norm: candidate.feature_norm,
+                    val,
+                    val_loss: val,
+                })
+                .collect();
+            reason(CANDIDATES[kept], &tried)
+        };
+        let of = |scores: [f64; 4]| scores.map(Some);
+        assert_eq!(said(1, of([0.7, 0.8, 0.6, 0.8])), "the best of these");
+        assert!(said(1, of([0.7, 0.8, 0.6, 0.81])).contains("but for the last"));
+        assert!(said(3, of([0.7, 0.8, 0.6, 0.9])).contains("by more than"));
+        assert!(said(3, [None, None, None, Some(0.9)]).contains("the only one"));
     }
 
     #[test]
