@@ -47,10 +47,11 @@ train_once() {
     [ -f "$run/summary.json" ] && status=$(jq -r .status "$run/summary.json")
     case $status in
         finished | converged | early-stopped | diverged) return ;;
-        interrupted) "$BINARY" train --resume "$run" --quiet ;;
-        # A run that diverges counts, with what it reached before.
-        *) "$BINARY" train --output "$run" --overwrite --quiet "$@" || [ $? -eq 4 ] ;;
+        interrupted) set -- --resume "$run" ;;
+        *) set -- --output "$run" --overwrite "$@" ;;
     esac
+    # A run that diverges counts, with what it reached before.
+    "$BINARY" train --quiet "$@" || [ $? -eq 4 ]
 }
 
 mkdir -p "$folder"
