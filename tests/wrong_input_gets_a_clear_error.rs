@@ -252,6 +252,8 @@ fn flags_that_are_unknown_contradict_each_other_or_are_out_of_range() {
         ("--mu nan", &["--mu NaN", "a number from"]),
         ("--mu inf", &["--mu inf", "a number from"]),
         ("--mu -1", &["--mu -1", "a number from"]),
+        ("--nu-max -1", &["--nu-max -1", "a number from"]),
+        ("--mu --nu 1", &["--mu", "a value is required"]),
         ("--seed -1", &["--seed", "-1"]),
         ("--tolerance -1,1", &["--tolerance -1"]),
         ("--tie-operators -0.1", &["--tie-operators -0.1", "from 0 to 1"]),
@@ -294,6 +296,7 @@ fn flags_that_are_unknown_contradict_each_other_or_are_out_of_range() {
         ("--runs 0", &["--runs 0", "from 1"]),
         ("--runs 1001", &["--runs 1001", "1000"]),
         ("--runs 2 --seed 18446744073709551615", &["--seed 18446744073709551615", "2 runs"]),
+        ("--optimizer adam --measure-ranks", &["--measure-ranks", "--optimizer admm"]),
         ("--patience 0", &["--patience 0", "from 1"]),
     ] {
         place.train_refused(&format!("--data good.h5 --output new {flags}"), USAGE, words);
@@ -318,6 +321,8 @@ fn settings_files_that_cannot_be_used() {
         ("neurons = 8\nneuronz = 9\n", &["settings.toml", "neuronz", "line 2"][..]),
         ("neurons = \"many\"\n", &["settings.toml", "neurons", "many"]),
         ("mu = nan\n", &["--mu NaN"]),
+        ("tolerance = \"low\"\n", &["settings.toml", "tolerance", "a number, or a list of two"]),
+        ("tolerance = 2\n", &["--tolerance 2"]),
         ("neurons = 8 8\n", &["settings.toml", "line 1"]),
         ("bits = 8\nlevels = \"0:1:0.5\"\nquantize = \"p\"\n", &["--bits and --levels"]),
         ("quantize = \"everything\"\n", &["settings.toml", "everything"]),
@@ -329,7 +334,7 @@ fn settings_files_that_cannot_be_used() {
     place.write("settings.toml", "neuronz = 9\n");
     place.train_refused_on_ranks(ranks, given, USAGE, &["neuronz"]);
     // Without the mistake, the same file works, and what a run wrote can be used again.
-    place.write("settings.toml", "neurons = 8\niterations = 2\nlayers = 3\n");
+    place.write("settings.toml", "neurons = 8\niterations = 2\nlayers = 3\ntolerance = 1e-6\n");
     let given = format!("--config {}", place.path("settings.toml").display());
     program::train(None, 1, &place.path("good.h5"), &place.path("first"), &given);
     let config = place.path("first/config.toml");

@@ -12,7 +12,7 @@ use crate::error_chain;
 use crate::inspection::{FileKind, Findings};
 use crate::linalg::Real;
 use crate::parallel::{Communicator, WaitPolicy, agree, broadcast, may_be_rank_zero};
-use crate::settings::{Precision, RawSettings, Settings, SettingsError, resumed};
+use crate::settings::{Method, Precision, RawSettings, Settings, SettingsError, resumed};
 use crate::train::{
     Ended, RunOptions, Screen, TrainError, checkpoint_files, same_command, train, train_several,
 };
@@ -186,8 +186,14 @@ fn already_ended(
 /// The settings of flags and file, checked.
 fn checked_settings(arguments: &TrainArguments) -> Result<Settings, SettingsError> {
     let flags = arguments.settings.clone();
-    if let Some(folder) = &arguments.resume {
-        return resumed(folder, flags);
+    let settings = match &arguments.resume {
+        Some(folder) => resumed(folder, flags)?,
+        None => flags.over_file(arguments.config.as_deref())?.check()?,
+    };
+    if arguments.measure_ranks && settings.method != Method::Admm {
+        return Err(SettingsError::Contradiction(
+            "--measure-ranks needs --optimizer admm: it measures what the layers of a rank cost".into(),
+        ));
     }
-    flags.over_file(arguments.config.as_deref())?.check()
+    Ok(settings)
 }

@@ -79,7 +79,7 @@ impl RawSettings {
         }
         let auto_operators = matches!(self.operators, Some(OperatorChoice::Auto));
         let start = self.start.unwrap_or(Start::default_of(&stages, auto_operators));
-        let nu_max = self.nu_max.unwrap_or(1.0);
+        let nu_max = number("nu-max", self.nu_max.unwrap_or(1.0), 1e-12, 1e12)?;
         let nu = number("nu", self.nu.unwrap_or(start.default_nu(nu_max)), 1e-12, 1e12)?;
         let penalties = self.penalties.unwrap_or_default();
         if penalties == PenaltyRule::Fixed && (self.penalty_growth.is_some() || self.nu_max.is_some()) {
@@ -154,7 +154,7 @@ impl RawSettings {
             nu,
             penalties,
             penalty_growth: number("penalty-growth", self.penalty_growth.unwrap_or(3.0), 1.0, 1e6)?,
-            nu_max: number("nu-max", nu_max, 1e-12, 1e12)?,
+            nu_max,
             nu_restart: number("nu-restart", nu_restart, 1e-12, 1e12)?,
             mu: number("mu", self.mu.unwrap_or(0.05), 0.0, 1e12)?,
             mu_hidden: number("mu-hidden", self.mu_hidden.unwrap_or(0.0), 0.0, 1e12)?,

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{
     CheckpointEvery, MaxTime, Method, OperatorChoice, PenaltyRule, Precision, Quantize, SettingsError, Start,
@@ -110,6 +110,7 @@ pub struct RawSettings {
     #[arg(long, value_enum, help_heading = "Algorithm")]
     pub subproblem: Option<Subproblem>,
     /// Stop a stage when both residuals stay at or below these: PRIMAL,DUAL, relative [default: off]
+    #[serde(deserialize_with = "one_or_more")]
     #[arg(
         long,
         allow_hyphen_values = true,
@@ -257,4 +258,18 @@ impl RawSettings {
             max_time,
         )
     }
+}
+
+/// A number, or a list of them.
+fn one_or_more<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<f64>>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "expected a number, or a list of two such as [1e-4, 1e-3]")]
+    enum Numbers {
+        One(f64),
+        More(Vec<f64>),
+    }
+    Ok(Some(match Numbers::deserialize(from)? {
+        Numbers::One(number) => vec![number],
+        Numbers::More(numbers) => numbers,
+    }))
 }
