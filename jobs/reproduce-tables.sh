@@ -147,7 +147,8 @@ awk -F, -v markdown="$folder/tables.md" -v csv="$folder/tables.csv" -v runs="$RU
         if (absent != "") printf "\nNot at hand:%s.\n", absent >markdown
         print "\nThe graphs and splits of the Amazon and Coauthor data sets, and by its Table II those of some Planetoid ones, are not" >markdown
         print "exactly the paper\047s; its gradient methods had a learning rate for each cell, ours one for each width. They were" >markdown
-        print "evaluated every " every " iterations, pdADMM-G in each." >markdown
+        print "evaluated every " every " iterations, pdADMM-G in each, which also weighs classes by their shares of the validation nodes." >markdown
+        print "Seconds count from the start of the run: pdADMM-G may be there in a stage of fewer layers." >markdown
     }' "$paper" "$rows"
 cat "$folder/tables.md"
 echo "written to $folder/tables.md and $folder/tables.csv"
