@@ -435,7 +435,7 @@ fn truncated_npz_files() {
 fn other_commands_refuse_as_well() {
     let place = Place::new();
     place.write("text.h5", "node,label\n");
-    let commands: [(&str, i32, &[&str]); 7] = [
+    let commands: [(&str, i32, &[&str]); 9] = [
         ("dataset check missing.h5", DATA, &["missing.h5", "cannot open"]),
         ("dataset check text.h5", DATA, &["text.h5", "expected an HDF5 file"]),
         ("dataset check", USAGE, &["FILE.h5"]),
@@ -446,6 +446,8 @@ fn other_commands_refuse_as_well() {
             USAGE,
             &["homophily"],
         ),
+        ("dataset generate --nodes -5 --features 5 --classes 3 --output new.h5", USAGE, &["'-5'", "--nodes"]),
+        ("plan --data good.h5 --ranks -1", USAGE, &["'-1'", "--ranks"]),
         ("dataset import --format planetoid --input . --output new.h5", USAGE, &["--name"]),
     ];
     for (command, code, words) in commands {

@@ -11,7 +11,7 @@ mod signals;
 pub mod traffic;
 pub mod train;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::inspection::{CHILD_COMMAND, ChildArguments};
 use crate::parallel::JointFailure;
@@ -25,6 +25,25 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Cli {
+    /// Reads the command line of this process.
+    ///
+    /// # Errors
+    /// It cannot be understood, or asks for help or the version.
+    pub fn read() -> Result<Self, clap::Error> {
+        Self::from_arg_matches(&with_numbers_below_0(Self::command()).try_get_matches()?)
+    }
+}
+
+/// The command with `--flag -1` taken as a value, also of the commands below it, so that whoever checks the number can name
+/// the flag and its range. clap by itself takes -1 for a flag that it does not know.
+fn with_numbers_below_0(command: clap::Command) -> clap::Command {
+    let takes_value = |arg: &clap::Arg| arg.get_action().takes_values() && !arg.is_allow_hyphen_values_set();
+    command
+        .mut_args(|arg| if takes_value(&arg) { arg.allow_negative_numbers(true) } else { arg })
+        .mut_subcommands(with_numbers_below_0)
 }
 
 /// The subcommands.

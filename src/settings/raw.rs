@@ -18,7 +18,6 @@ use crate::storage::read_small;
 const LARGEST_FILE: u64 = 1 << 20;
 
 /// Settings as a user gives them: by flag, or by the same name in a TOML file. What is absent has a default.
-/// Numbers below 0 are let through by clap, so that the checks can name the range.
 #[derive(Debug, Clone, Default, PartialEq, clap::Args, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct RawSettings {
@@ -40,10 +39,10 @@ pub struct RawSettings {
     pub feature_norm: Option<FeatureNorm>,
 
     /// Layers of the last stage [default: 10]
-    #[arg(long, allow_negative_numbers = true, value_name = "L", help_heading = "Network")]
+    #[arg(long, value_name = "L", help_heading = "Network")]
     pub layers: Option<usize>,
     /// Neurons of each hidden layer [default: 100]
-    #[arg(long, allow_negative_numbers = true, value_name = "N", help_heading = "Network")]
+    #[arg(long, value_name = "N", help_heading = "Network")]
     pub neurons: Option<usize>,
     /// Layers of each stage, rising; the last is --layers [default: 2,5 below L, then L]
     #[arg(long, value_name = "LIST", value_delimiter = ',', help_heading = "Network")]
@@ -52,59 +51,59 @@ pub struct RawSettings {
     #[arg(long, value_enum, help_heading = "Network")]
     pub precision: Option<Precision>,
     /// Seed of all random numbers [default: 0]
-    #[arg(long, allow_negative_numbers = true, help_heading = "Network")]
+    #[arg(long, help_heading = "Network")]
     pub seed: Option<u64>,
 
     /// What trains the network: pdADMM-G, or backpropagation, full batch [default: admm]
     #[arg(long, value_enum, help_heading = "Algorithm")]
     pub optimizer: Option<Method>,
     /// Iterations of each stage [default: 200; 600 with an optimizer other than admm]
-    #[arg(long, allow_negative_numbers = true, value_name = "K", help_heading = "Algorithm")]
+    #[arg(long, value_name = "K", help_heading = "Algorithm")]
     pub iterations: Option<usize>,
     /// What the first stage starts from [default: random; labels where the first of --stages has more than 2 layers,
     /// and with --operators auto]
     #[arg(long, value_enum, help_heading = "Algorithm")]
     pub start: Option<Start>,
     /// ρ at the start of the first stage [default: --nu]
-    #[arg(long, allow_negative_numbers = true, help_heading = "Algorithm")]
+    #[arg(long, help_heading = "Algorithm")]
     pub rho: Option<f64>,
     /// ν at the start of the first stage [default: 0.0001, or 0.01 with --start labels]
-    #[arg(long, allow_negative_numbers = true, help_heading = "Algorithm")]
+    #[arg(long, help_heading = "Algorithm")]
     pub nu: Option<f64>,
     /// Whether ρ and ν grow when the loss stalls [default: adaptive]
     #[arg(long, value_enum, help_heading = "Algorithm")]
     pub penalties: Option<PenaltyRule>,
     /// Factor by which ρ and ν grow [default: 3]
-    #[arg(long, allow_negative_numbers = true, value_name = "FACTOR", help_heading = "Algorithm")]
+    #[arg(long, value_name = "FACTOR", help_heading = "Algorithm")]
     pub penalty_growth: Option<f64>,
     /// ν stops growing here [default: 1]
-    #[arg(long, allow_negative_numbers = true, value_name = "NU", help_heading = "Algorithm")]
+    #[arg(long, value_name = "NU", help_heading = "Algorithm")]
     pub nu_max: Option<f64>,
     /// ν at the start of the second and later stages [default: 0.1, or --nu-max if that is smaller]
-    #[arg(long, allow_negative_numbers = true, value_name = "NU", help_heading = "Algorithm")]
+    #[arg(long, value_name = "NU", help_heading = "Algorithm")]
     pub nu_restart: Option<f64>,
     /// Weight decay μ of the first and the last layer [default: 0.05]
-    #[arg(long, allow_negative_numbers = true, help_heading = "Algorithm")]
+    #[arg(long, help_heading = "Algorithm")]
     pub mu: Option<f64>,
     /// Weight decay μ of the layers between [default: 0]
-    #[arg(long, allow_negative_numbers = true, value_name = "MU", help_heading = "Algorithm")]
+    #[arg(long, value_name = "MU", help_heading = "Algorithm")]
     pub mu_hidden: Option<f64>,
     /// Proximal term of the exact W of layers without decay, as a share of the mean eigenvalue of ν p pᵀ
     /// [default: 0.1, or 20 where the first of --stages has more than 2 layers]
-    #[arg(long, allow_negative_numbers = true, value_name = "SHARE", help_heading = "Algorithm")]
+    #[arg(long, value_name = "SHARE", help_heading = "Algorithm")]
     pub proximal: Option<f64>,
     /// Dropout rate: on the raw features, in closed form; with an optimizer other than admm on the inputs of all
     /// layers, at random [default: 0.3; with an optimizer other than admm 0.5 up to 3 layers, else 0]
-    #[arg(long, allow_negative_numbers = true, value_name = "RATE", help_heading = "Algorithm")]
+    #[arg(long, value_name = "RATE", help_heading = "Algorithm")]
     pub dropout: Option<f64>,
     /// ζ: how far layer 1's weights of one feature are held together over the operators; 0: not at all; 1: all the same,
     /// up to their scale; with one operator it does nothing [default: 0.3]
-    #[arg(long, allow_negative_numbers = true, value_name = "ZETA", help_heading = "Algorithm")]
+    #[arg(long, value_name = "ZETA", help_heading = "Algorithm")]
     pub tie_operators: Option<f64>,
     /// Exponent γ: training nodes of a class count (s/t)^γ, scaled to a mean of 1; t is its share of the training nodes,
     /// s of the validation nodes, whose classes are looked at, as far as they differ by more than chance would have it;
     /// 0: all alike [default: 1; 0 with an optimizer other than admm]
-    #[arg(long, allow_negative_numbers = true, value_name = "GAMMA", help_heading = "Algorithm")]
+    #[arg(long, value_name = "GAMMA", help_heading = "Algorithm")]
     pub class_weights: Option<f64>,
     /// How p and W are solved [default: auto]
     #[arg(long, value_enum, help_heading = "Algorithm")]
@@ -121,20 +120,20 @@ pub struct RawSettings {
     pub tolerance: Option<Vec<f64>>,
 
     /// Learning rate of an optimizer other than admm [default: up to 3 layers adam 0.003, adagrad 0.01, gd 0.1, adadelta 1; deeper adam 0.001, gd 0.03, and adagrad and adadelta times 100/neurons where that is below 1]
-    #[arg(long, allow_negative_numbers = true, value_name = "RATE", help_heading = "Algorithm")]
+    #[arg(long, value_name = "RATE", help_heading = "Algorithm")]
     pub learning_rate: Option<f64>,
     /// Weight decay of an optimizer other than admm, as an L2 term on all parameters [default: 0.0005]
-    #[arg(long, allow_negative_numbers = true, value_name = "DECAY", help_heading = "Algorithm")]
+    #[arg(long, value_name = "DECAY", help_heading = "Algorithm")]
     pub weight_decay: Option<f64>,
     /// End a stage after this many evaluations without a better validation accuracy [default: off]
-    #[arg(long, allow_negative_numbers = true, value_name = "K", help_heading = "Algorithm")]
+    #[arg(long, value_name = "K", help_heading = "Algorithm")]
     pub patience: Option<usize>,
 
     /// What is rounded to a level set [default: none]
     #[arg(long, value_enum, help_heading = "Quantization")]
     pub quantize: Option<Quantize>,
     /// Bits of a level, over a range taken from the data, 1 to 16 [default: 8]
-    #[arg(long, allow_negative_numbers = true, value_name = "B", help_heading = "Quantization")]
+    #[arg(long, value_name = "B", help_heading = "Quantization")]
     pub bits: Option<u32>,
     /// How the levels of --bits lie [default: squares]
     #[arg(long, value_enum, help_heading = "Quantization")]
@@ -150,19 +149,19 @@ pub struct RawSettings {
     pub wire: Option<Wire>,
 
     /// Runs with the seeds --seed, --seed + 1, …, each in a folder of its own, with their mean and deviation [default: 1]
-    #[arg(long, allow_negative_numbers = true, value_name = "N", help_heading = "Run")]
+    #[arg(long, value_name = "N", help_heading = "Run")]
     pub runs: Option<usize>,
     /// Iterations between evaluations [default: 1]
-    #[arg(long, allow_negative_numbers = true, value_name = "K", help_heading = "Run")]
+    #[arg(long, value_name = "K", help_heading = "Run")]
     pub evaluate_every: Option<usize>,
     /// Threads of each rank [default: 1]
-    #[arg(long, allow_negative_numbers = true, value_name = "T", help_heading = "Run")]
+    #[arg(long, value_name = "T", help_heading = "Run")]
     pub threads: Option<usize>,
     /// Ranks that share the nodes of each layer: a power of two, or auto, by shapes; changes no result [default: 1]
     #[arg(long, value_name = "S|auto", help_heading = "Run")]
     pub shards: Option<Shards>,
     /// Nodes of a block; changes rounding [default: from the number of nodes]
-    #[arg(long, allow_negative_numbers = true, value_name = "NODES", help_heading = "Run")]
+    #[arg(long, value_name = "NODES", help_heading = "Run")]
     pub block_nodes: Option<usize>,
     /// Give up when a neighbour is silent for so long, such as 10m or 600 (seconds); off or 0: never [default: 1h]
     #[arg(long, value_name = "TIME", value_parser = times::parse_seconds, allow_hyphen_values = true, help_heading = "Run")]

@@ -4,9 +4,9 @@
 /// would not be learnt at all, whatever is to be predicted.
 const LARGEST: f64 = 10.0;
 
-/// ω of each of `classes` classes: (s_c / t_c)^γ, γ being the `exponent` and s_c/t_c held from 1/10 to 10, times what makes the mean over the training nodes 1.
-/// 1 for a class without training nodes; nothing, which means 1 for all, where γ is 0. `trained` and `validated` are the
-/// classes of the training and of the validation nodes.
+/// ω of each of `classes` classes: (s_c / t_c)^γ, γ being the `exponent` and s_c / t_c held from 1/10 to 10, times what makes
+/// the mean over the training nodes 1. 1 for a class without training nodes; nothing, which means 1 for all, where γ is 0.
+/// `trained` and `validated` are the classes of the training and of the validation nodes.
 ///
 /// t_c is the share of class c among the training nodes, s_c that among the n validation nodes of the k classes with
 /// training nodes, drawn towards t_c: s_c = t_c + max(0, 1 − (k − 1)/χ²)(n_c/n − t_c) with χ² = Σ_c (n_c − n t_c)²/(n t_c).
