@@ -77,6 +77,8 @@ pub struct Settings {
     pub dropout: f64,
     /// ζ: how far weights of a feature are held together over the operators.
     pub tie_operators: f64,
+    /// ξ: how far layer 1's weights follow the covariance of the features of all nodes.
+    pub follow_covariance: f64,
     /// γ, the exponent of the weights of classes in the risk.
     pub class_weights: f64,
     /// η of backpropagation.

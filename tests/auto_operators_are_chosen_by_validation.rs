@@ -106,6 +106,21 @@ fn tied_operators_are_tried_as_such() {
 }
 
 #[test]
+fn candidates_follow_the_covariance_as_the_run_does() {
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = scratch.path();
+    graph(folder);
+    let tried = |xi: f64| {
+        let output = format!("covariance-{xi}");
+        let raw = RawSettings { layers: Some(2), follow_covariance: Some(xi), ..raw(folder, &output) };
+        run(&raw, 1).tried
+    };
+    for (without, with) in tried(0.0).iter().zip(&tried(10.0)) {
+        assert_ne!(without.val_loss, with.val_loss, "{}", with.operators);
+    }
+}
+
+#[test]
 fn the_first_of_several_runs_chooses_for_all() {
     let scratch = tempfile::tempdir().unwrap();
     let folder = scratch.path();

@@ -107,18 +107,20 @@ fn the_admm_weighs_by_default_and_adam_when_asked_on_any_ranks_alike() {
 }
 
 #[test]
-fn a_run_begun_before_there_were_weights_and_tied_operators_goes_on_without() {
+fn a_run_begun_before_there_were_weights_ties_and_covariance_goes_on_without() {
     let scratch = tempfile::tempdir().unwrap();
     let data = unbalanced(scratch.path());
     let [straight, old] = ["straight", "old"].map(|name| scratch.path().join(name));
-    let small = "--layers 2 --neurons 16 --iterations 20 --class-weights 0 --tie-operators 0";
+    let later = ["class-weights", "tie-operators", "follow-covariance"];
+    let without = later.map(|key| format!("--{key} 0")).join(" ");
+    let small = &format!("--layers 2 --neurons 16 --iterations 20 {without}");
     program::train(None, 1, &data, &straight, small);
     program::train(None, 1, &data, &old, small);
     let path = old.join("config.toml");
     let config = std::fs::read_to_string(&path).unwrap();
-    let is_later = |line: &str| ["class-weights", "tie-operators"].iter().any(|key| line.starts_with(key));
+    let is_later = |line: &str| later.iter().any(|key| line.starts_with(key));
     let without: Vec<&str> = config.lines().filter(|line| !is_later(line)).collect();
-    assert_eq!(without.len() + 2, config.lines().count());
+    assert_eq!(without.len() + later.len(), config.lines().count());
     std::fs::write(&path, without.join("\n")).unwrap();
     // What was left of it is a folder without results.
     for file in ["summary.json", "history.csv", "model.h5", "model-last.h5", "run.csv"] {
@@ -129,5 +131,5 @@ fn a_run_begun_before_there_were_weights_and_tied_operators_goes_on_without() {
     let risk = |folder: &Path| program::history(folder)["risk"].clone();
     assert_eq!(risk(&straight), risk(&old));
     let config = std::fs::read_to_string(&path).unwrap();
-    assert!(config.contains("class-weights = 0.0") && config.contains("tie-operators = 0.0"), "{config}");
+    assert!(later.iter().all(|key| config.contains(&format!("{key} = 0.0"))), "{config}");
 }

@@ -15,13 +15,20 @@ pub struct FactorError {
     source: ndarray_linalg::error::LinalgError,
 }
 
+impl FactorError {
+    /// What failed for a matrix of `n` rows.
+    pub(super) fn of(what: &'static str, n: usize, source: ndarray_linalg::error::LinalgError) -> Self {
+        Self { what, n, source }
+    }
+}
+
 /// Inverse of a symmetric positive definite matrix.
 pub(super) fn spd_inverse<T>(a: Array2<T>) -> Result<Array2<T>, FactorError>
 where
     T: Lapack,
 {
     let n = a.nrows();
-    let fail = |source| FactorError { what: "Cholesky factorisation", n, source };
+    let fail = |source| FactorError::of("Cholesky factorisation", n, source);
     if n == 0 {
         return Ok(a);
     }
@@ -37,7 +44,7 @@ where
 {
     let n = a.nrows();
     let (values, vectors) =
-        a.eigh(UPLO::Lower).map_err(|source| FactorError { what: "eigendecomposition", n, source })?;
+        a.eigh(UPLO::Lower).map_err(|source| FactorError::of("eigendecomposition", n, source))?;
     Ok((values, vectors))
 }
 

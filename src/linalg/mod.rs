@@ -6,6 +6,7 @@ pub mod factor;
 pub mod gram;
 #[cfg(target_arch = "x86_64")]
 mod kernel;
+pub mod leading_eigen;
 pub mod lists;
 pub mod processor;
 pub mod product;

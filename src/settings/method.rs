@@ -106,6 +106,7 @@ pub(super) fn check_belongs(raw: &RawSettings, method: Method) -> Result<(), Set
         ("mu-hidden", raw.mu_hidden.is_some()),
         ("proximal", raw.proximal.is_some()),
         ("tie-operators", raw.tie_operators.is_some()),
+        ("follow-covariance", raw.follow_covariance.is_some()),
         ("subproblem", raw.subproblem.is_some()),
         ("tolerance", raw.tolerance.is_some()),
         ("quantize", raw.quantize.is_some()),

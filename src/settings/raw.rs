@@ -100,6 +100,10 @@ pub struct RawSettings {
     /// up to their scale; with one operator it does nothing [default: 0.3]
     #[arg(long, value_name = "ZETA", help_heading = "Algorithm")]
     pub tie_operators: Option<f64>,
+    /// ξ: how far layer 1's weights follow the covariance of the features over the whole graph, so that directions in which
+    /// features vary count for more than others; 0: not at all [default: 10]
+    #[arg(long, value_name = "XI", help_heading = "Algorithm")]
+    pub follow_covariance: Option<f64>,
     /// Exponent γ: training nodes of a class count (s/t)^γ, scaled to a mean of 1; t is its share of the training nodes,
     /// s of the validation nodes, whose classes are looked at, as far as they differ by more than chance would have it;
     /// 0: all alike [default: 1; 0 with an optimizer other than admm]
@@ -235,6 +239,7 @@ impl RawSettings {
             proximal,
             dropout,
             tie_operators,
+            follow_covariance,
             class_weights,
             subproblem,
             tolerance,

@@ -37,6 +37,7 @@ impl RawSettings {
         self.class_weights.get_or_insert(0.0);
         if self.optimizer.is_none_or(|method| method == Method::Admm) {
             self.tie_operators.get_or_insert(0.0);
+            self.follow_covariance.get_or_insert(0.0);
         }
         self
     }
@@ -91,7 +92,8 @@ mod tests {
     #[test]
     fn what_was_written_before_there_were_settings_means_that_they_do_nothing() {
         let old = with_later_settings("optimizer = \"admm\"\n");
-        let same = "optimizer = \"admm\"\nclass-weights = 0.0\ntie-operators = 0.0\n";
+        let same =
+            "optimizer = \"admm\"\nclass-weights = 0.0\ntie-operators = 0.0\nfollow-covariance = 0.0\n";
         assert_eq!(differences(same, &old), [""; 0]);
         let other = differences(&same.replace("weights = 0.0", "weights = 0.5"), &old);
         assert_eq!(other, ["--class-weights (there 0.0, here 0.5)"]);

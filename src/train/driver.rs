@@ -9,6 +9,7 @@ use super::admission::{admit, backprop_peaks};
 use super::backprop_run::train_by_backprop;
 use super::error::{SetUpError, TrainError};
 use super::evaluate::EvaluatedNodes;
+use super::feature_metric::{self, FeatureMetric};
 use super::feature_noise;
 use super::feature_source::FeatureSource;
 use super::handshake::{same_command, same_data};
@@ -407,12 +408,13 @@ impl<'a, T: Real> Run<'a, T> {
             })?,
             false => None,
         };
-        let scaling = InputScaling::new(
-            factors,
-            features.feature_count(),
-            settings.operators.count(),
-            settings.tie_operators,
-        );
+        let operators = settings.operators.count();
+        let mut scaling =
+            InputScaling::new(factors, features.feature_count(), operators, settings.tie_operators);
+        if settings.follow_covariance > 0.0 {
+            let metric = self.metric(&features, &scaling, shards)?;
+            scaling = scaling.with_metric(metric);
+        }
         let built = input::build(&features, &from, &group, places, w0, &scaling, &self.workers)?;
         if let Some(bytes) = peak_bytes() {
             log::info!("rank {rank}: at most {} MiB of memory so far, with its features", bytes >> 20);
@@ -422,6 +424,22 @@ impl<'a, T: Real> Run<'a, T> {
         self.scaling = Some(scaling);
         let b = Array1::zeros(settings.neurons);
         Ok(Some(LayerWeights { index: 1, weights: built.weights, b }))
+    }
+
+    /// The metric of layer 1's features on the ranks of its shards. All ranks call it together.
+    fn metric(
+        &self,
+        features: &FeatureSource<'_, T>,
+        scaling: &InputScaling<T>,
+        shards: usize,
+    ) -> Result<Option<FeatureMetric<T>>, TrainError> {
+        let Self { settings, communicator, policy, problem, .. } = *self;
+        let nodes = feature_metric::sample(problem.graph_nodes, settings.seed);
+        let places = [communicator.rank(), communicator.size(), shards];
+        let sampled = feature_metric::sampled_features(features, scaling, nodes, places, &self.workers)?;
+        let metric = FeatureMetric::of_sample(&sampled, settings.follow_covariance);
+        let metric = metric.map_err(SetUpError::Covariance);
+        Ok(agree(communicator, policy, "covariance of features", metric, SetUpError::describe)?)
     }
 
     fn job(&self) -> Job<'_> {

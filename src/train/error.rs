@@ -8,6 +8,7 @@ use super::stopping::StopCause;
 use crate::dataset::DatasetError;
 use crate::error_chain;
 use crate::graph::OperatorError;
+use crate::linalg::factor::FactorError;
 use crate::model::ModelError;
 use crate::parallel::exchange::ExchangeError;
 use crate::parallel::memory::in_words;
@@ -64,6 +65,8 @@ pub(super) enum SetUpError {
          0,1,2,3, or choose another --split"
     )]
     NothingToChooseBy { split: String },
+    #[error("the covariance of the features cannot be used: {0}; --follow-covariance 0 does without")]
+    Covariance(FactorError),
     #[error(transparent)]
     Operators(#[from] OperatorError),
     #[error(transparent)]
@@ -102,7 +105,7 @@ impl SetUpError {
         let code = match self {
             SetUpError::Data(error) => error.describe().0,
             SetUpError::Output(OutputError::Place(error)) => error.exit_code(),
-            SetUpError::NoCandidate => 4,
+            SetUpError::NoCandidate | SetUpError::Covariance(_) => 4,
             // Not that of an interrupted run, which promises that --resume goes on.
             SetUpError::StoppedWhileChoosing(StopCause::Signal) => 1,
             SetUpError::StoppedWhileChoosing(StopCause::Time) => 2,

@@ -15,6 +15,9 @@ use crate::linalg::{MatrixSum, NodeBlocks, NodeShards, Real, Workers, product::p
 use crate::parallel::plan::blocks_of;
 use crate::parallel::shard_group::ShardGroup;
 
+/// Rows of a strip that a worker takes.
+const STRIP: usize = 512;
+
 /// Layer 1's weights with their input, and the features of the evaluated nodes in the form that suits them.
 #[derive(Debug)]
 pub struct Input<T> {
@@ -167,13 +170,13 @@ pub(super) fn build<T: Real>(
 ) -> Result<Option<Input<T>>, TrainError> {
     let dual = is_dual(from.blocks.nodes(), features.width());
     let wanted = from.wanted(ranks, |rank| from.places(rank, dual));
-    let mut building = w0.map(|w0| Building::new(from, group, rank, w0, dual));
+    let mut building = w0.map(|w0| Building::new(from, group, rank, w0, dual, scaling));
     features.for_each_block(&wanted, workers, |block| {
         let Some(building) = &mut building else { return Ok(()) };
-        scaling.each(block.parts, &block.columns, |columns, part| building.take(columns, part, workers));
+        scaling.each(block.parts, &block.columns, |k, part| building.take(k, &block.columns, part, workers));
         Ok(())
     })?;
-    building.map(Building::finish).transpose()
+    building.map(|building| building.finish(workers)).transpose()
 }
 
 /// Whether layer 1 lives in N dimensions.
@@ -184,6 +187,7 @@ pub fn is_dual(nodes: usize, inputs: usize) -> bool {
 /// A shard's input under way.
 struct Building<'a, 'b, T> {
     group: &'a ShardGroup<'b>,
+    scaling: &'a InputScaling<T>,
     /// All places that are wanted, and where they are rows.
     places: Places,
     /// Number of training nodes.
@@ -193,6 +197,8 @@ struct Building<'a, 'b, T> {
     evaluated: Vec<Range<usize>>,
     w0: Array2<T>,
     parts: Parts<T>,
+    /// In N dimensions with a metric.
+    under: Option<UnderMetric<T>>,
 }
 
 /// Σ over the training nodes of all shards of what `add` sums up over one of this shard's `blocks`: a vector of `length`.
@@ -227,6 +233,14 @@ enum Parts<T> {
     Dual([Array2<T>; 3], Vec<(Array2<T>, Array2<T>)>),
 }
 
+/// What products of evaluated nodes, whose features are not kept, take to be those under a metric M.
+struct UnderMetric<T> {
+    /// W⁰ M, n_1 × n_0.
+    w0: Array2<T>,
+    /// Vᵀ y of each operator of all wanted places, rows × r.
+    along: Vec<Array2<T>>,
+}
+
 impl<'a, 'b, T: Real> Building<'a, 'b, T> {
     fn new(
         from: &InputNodes<'_>,
@@ -234,6 +248,7 @@ impl<'a, 'b, T: Real> Building<'a, 'b, T> {
         shard: usize,
         w0: Array2<T>,
         dual: bool,
+        scaling: &'a InputScaling<T>,
     ) -> Self {
         let [own, own_evaluated] = from.own(shard);
         let trained: Vec<_> = own.map(|block| from.blocks.range(block)).collect();
@@ -242,6 +257,7 @@ impl<'a, 'b, T: Real> Building<'a, 'b, T> {
         let zeros = |runs: &[Range<usize>], columns| -> Vec<Array2<T>> {
             runs.iter().map(|run| Array2::zeros((run.len(), columns))).collect()
         };
+        let places = from.places(shard, dual);
         let parts = match dual {
             false => Parts::Plain(zeros(&trained, n0), zeros(&evaluated, n0)),
             true => {
@@ -251,13 +267,19 @@ impl<'a, 'b, T: Real> Building<'a, 'b, T> {
                 Parts::Dual(whole, blocks)
             }
         };
-        let places = from.places(shard, dual);
-        Self { group, places, nodes, trained, evaluated, w0, parts }
+        let under = scaling.metric().filter(|_| dual).map(|metric| {
+            let mut w0 = w0.clone();
+            scaling.apply_metric(&mut w0.view_mut());
+            let rows = places.0.iter().map(Range::len).sum();
+            UnderMetric { w0, along: vec![Array2::zeros((rows, metric.directions())); scaling.operators()] }
+        });
+        Self { group, scaling, places, nodes, trained, evaluated, w0, parts, under }
     }
 
-    /// Columns of X of all wanted places.
-    fn take(&mut self, columns: Range<usize>, part: &Array2<T>, workers: &Workers) {
-        let Self { places, nodes, trained, evaluated, w0, parts, .. } = self;
+    /// y of operator `k` in these columns of H, of all wanted places.
+    fn take(&mut self, k: usize, of_h: &Range<usize>, part: &Array2<T>, workers: &Workers) {
+        let Self { scaling, places, nodes, trained, evaluated, w0, parts, under, .. } = self;
+        let columns = scaling.of_operator(k, of_h);
         let of = |run: &Range<usize>| part.slice(s![places.rows(run), ..]);
         match parts {
             Parts::Plain(x, x_evaluated) => {
@@ -267,6 +289,15 @@ impl<'a, 'b, T: Real> Building<'a, 'b, T> {
                 }
             }
             Parts::Dual([x, gram, a0], blocks) => {
+                let (mut share, mut w0) = (T::one(), &*w0);
+                if let (Some(metric), Some(under)) = (scaling.metric(), under) {
+                    (share, w0) = (metric.share_of_products(), &under.w0);
+                    let along = under.along[k].axis_chunks_iter_mut(Axis(0), STRIP);
+                    let mut strips: Vec<_> = part.axis_chunks_iter(Axis(0), STRIP).zip(along).collect();
+                    workers.each(&mut strips[..], |_, (part, along)| {
+                        metric.add_along(part, of_h.clone(), along);
+                    });
+                }
                 let (xt, w0t) = (of(&(0..*nodes)), w0.slice(s![.., columns.clone()]));
                 let (xt, w0t) = (xt.t(), w0t.t());
                 let own = split_rows(gram, trained).into_iter().zip(split_rows(a0, trained));
@@ -278,7 +309,7 @@ impl<'a, 'b, T: Real> Building<'a, 'b, T> {
                     .map(|(run, (gram, a0))| (of(run), gram, a0))
                     .collect();
                 workers.each(&mut jobs[..], |_, (part, gram, a0)| {
-                    product(T::one(), part, &xt, T::one(), gram);
+                    product(share, part, &xt, T::one(), gram);
                     product(T::one(), part, &w0t, T::one(), a0);
                 });
                 for (mut x, run) in split_rows(x, trained).into_iter().zip(&*trained) {
@@ -288,7 +319,37 @@ impl<'a, 'b, T: Real> Building<'a, 'b, T> {
         }
     }
 
-    fn finish(mut self) -> Result<Input<T>, TrainError> {
+    /// Turns y into X = M y in all that is kept of it.
+    fn apply_metric(&mut self, workers: &Workers) {
+        let Self { scaling, places, nodes, trained, evaluated, parts, under, .. } = self;
+        let Some(metric) = scaling.metric() else { return };
+        match parts {
+            Parts::Plain(x, x_evaluated) => {
+                let mut blocks: Vec<_> = x.iter_mut().chain(x_evaluated).map(|x| x.view_mut()).collect();
+                workers.each(&mut blocks[..], |_, block| scaling.apply_metric(block));
+            }
+            Parts::Dual([x, gram, _], blocks) => {
+                let mut rows = split_rows(x, trained);
+                workers.each(&mut rows[..], |_, rows| scaling.apply_metric(rows));
+                let Some(UnderMetric { along, .. }) = under.take() else { return };
+                let others = blocks.iter_mut().map(|(gram, _)| gram.view_mut());
+                let mut jobs: Vec<_> = split_rows(gram, trained)
+                    .into_iter()
+                    .chain(others)
+                    .zip(trained.iter().chain(&*evaluated))
+                    .collect();
+                workers.each(&mut jobs[..], |_, (gram, run)| {
+                    for along in &along {
+                        let of = |run: &Range<usize>| along.slice(s![places.rows(run), ..]);
+                        metric.add_products(&of(run), &of(&(0..*nodes)), gram);
+                    }
+                });
+            }
+        }
+    }
+
+    fn finish(mut self, workers: &Workers) -> Result<Input<T>, TrainError> {
+        self.apply_metric(workers);
         // Activations of layer 1 start with unit variance whatever the scale of the features.
         let square = |x: ArrayView2<'_, T>| x.iter().map(|x| x.f64() * x.f64()).sum::<f64>();
         let first = self.trained.first().map_or(0, |run| run.start);

@@ -3,14 +3,16 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use ndarray::{Array2, Zip, s};
+use ndarray::{Array2, ArrayViewMut2, Zip, s};
 
+use super::feature_metric::FeatureMetric;
 use crate::linalg::Real;
 use crate::linalg::elements::rows_mut;
 
-/// x ↦ x' with x'_jk = √(1 − ζ) f_jk x_jk + (1 − √(1 − ζ)) mean_k' f_jk' x_jk', for feature j of operator k.
+/// x ↦ x' = M y with y_jk = √(1 − ζ) f_jk x_jk + (1 − √(1 − ζ)) mean_k' f_jk' x_jk', for feature j of operator k; M is the
+/// [`FeatureMetric`], the same for the d features of each operator.
 ///
-/// So the ridge on W_1 for x' is, in the weights w = W_1/f for f x, Σ_jk w_jk² + ζ/(1 − ζ) Σ_jk (w_jk − mean_k' w_jk')²: weights of
+/// So without M the ridge on W_1 for x' is, in the weights w = W_1/f for f x, Σ_jk w_jk² + ζ/(1 − ζ) Σ_jk (w_jk − mean_k' w_jk')²: weights of
 /// one feature are held together over the operators. With ζ = 1 they are all equal.
 #[derive(Debug, Clone)]
 pub struct InputScaling<T> {
@@ -21,6 +23,8 @@ pub struct InputScaling<T> {
     operators: usize,
     /// √(1 − ζ); 1 with one operator.
     spread: f64,
+    /// M; the identity where there is none.
+    metric: Option<FeatureMetric<T>>,
 }
 
 impl<T: Real> InputScaling<T> {
@@ -28,11 +32,36 @@ impl<T: Real> InputScaling<T> {
     pub fn new(factors: Option<Vec<f64>>, features: usize, operators: usize, tie: f64) -> Self {
         let factors = factors.map(|factors| factors.into_iter().map(T::of).collect());
         let spread = if operators > 1 { (1.0 - tie).sqrt() } else { 1.0 };
-        Self { factors, features, operators, spread }
+        Self { factors, features, operators, spread, metric: None }
+    }
+
+    /// The same with M.
+    pub fn with_metric(self, metric: Option<FeatureMetric<T>>) -> Self {
+        Self { metric, ..self }
+    }
+
+    /// The mean over the operators of f x, which is that of y, for these columns of H.
+    pub fn mean(&self, parts: &[Array2<T>], columns: &Range<usize>) -> Array2<T> {
+        let scaled: Vec<_> = parts
+            .iter()
+            .enumerate()
+            .map(|(k, part)| self.scaled(part, self.of_operator(k, columns)))
+            .collect();
+        self.sum(&scaled, T::of(1.0 / self.operators as f64))
+    }
+
+    /// M, where there is one.
+    pub fn metric(&self) -> Option<&FeatureMetric<T>> {
+        self.metric.as_ref()
+    }
+
+    /// K.
+    pub fn operators(&self) -> usize {
+        self.operators
     }
 
     /// The augmented features of operator `k` in these columns of H.
-    fn of_operator(&self, k: usize, columns: &Range<usize>) -> Range<usize> {
+    pub fn of_operator(&self, k: usize, columns: &Range<usize>) -> Range<usize> {
         k * self.features + columns.start..k * self.features + columns.end
     }
 
@@ -46,45 +75,49 @@ impl<T: Real> InputScaling<T> {
         Cow::Owned(scaled)
     }
 
-    /// Gives x' to `take`, operator by operator, for these columns of H; `parts`: nodes × columns for each operator.
-    pub fn each(
-        &self,
-        parts: &[Array2<T>],
-        columns: &Range<usize>,
-        mut take: impl FnMut(Range<usize>, &Array2<T>),
-    ) {
-        let common = self.common(parts, columns);
-        for (k, part) in parts.iter().enumerate() {
-            let of = self.of_operator(k, columns);
-            let mut scaled = self.scaled(part, of.clone());
-            if let Some(common) = &common {
-                let spread = T::of(self.spread);
-                Zip::from(scaled.to_mut()).and(common).for_each(|x, &common| *x = *x * spread + common);
+    /// Gives k and y of operator k to `take`, operator by operator, for these columns of H; `parts`: nodes × columns for
+    /// each operator.
+    pub fn each(&self, parts: &[Array2<T>], columns: &Range<usize>, mut take: impl FnMut(usize, &Array2<T>)) {
+        let mut scaled: Vec<Cow<'_, Array2<T>>> = parts
+            .iter()
+            .enumerate()
+            .map(|(k, part)| self.scaled(part, self.of_operator(k, columns)))
+            .collect();
+        if self.spread < 1.0 {
+            let common = self.sum(&scaled, T::of((1.0 - self.spread) / self.operators as f64));
+            let spread = T::of(self.spread);
+            for part in &mut scaled {
+                Zip::from(part.to_mut()).and(&common).for_each(|x, &common| *x = *x * spread + common);
             }
-            take(of, &scaled);
+        }
+        scaled.iter().enumerate().for_each(|(k, part)| take(k, part));
+    }
+
+    /// Turns y into x' = M y; `rows`: nodes × n_0.
+    pub fn apply_metric(&self, rows: &mut ArrayViewMut2<'_, T>) {
+        let Some(metric) = &self.metric else { return };
+        for k in 0..self.operators {
+            metric.apply(&mut rows.slice_mut(s![.., self.of_operator(k, &(0..self.features))]));
         }
     }
 
-    /// What x' of all operators have in common.
-    fn common(&self, parts: &[Array2<T>], columns: &Range<usize>) -> Option<Array2<T>> {
-        if self.spread >= 1.0 {
-            return None;
-        }
-        let share = T::of((1.0 - self.spread) / self.operators as f64);
-        let mut common = Array2::<T>::zeros(parts.first()?.raw_dim());
-        for (k, part) in parts.iter().enumerate() {
-            common.scaled_add(share, &*self.scaled(part, self.of_operator(k, columns)));
-        }
-        Some(common)
+    /// `share` times the sum of `parts`.
+    fn sum(&self, parts: &[Cow<'_, Array2<T>>], share: T) -> Array2<T> {
+        let mut sum =
+            parts.first().map_or_else(|| Array2::zeros((0, 0)), |part| Array2::zeros(part.raw_dim()));
+        parts.iter().for_each(|part| sum.scaled_add(share, &**part));
+        sum
     }
 
     /// Turns W_1 for x' (n_1 × n_0) into W_1 for x.
     pub fn fold(&self, w: &mut Array2<T>) {
+        // x' = S f x with a symmetric S, so W' x' = (W' S) f x: W' is mapped as f x is, and then scaled.
+        self.apply_metric(&mut w.view_mut());
         let all = 0..self.features;
         let parts: Vec<Array2<T>> =
             (0..self.operators).map(|k| w.slice(s![.., self.of_operator(k, &all)]).to_owned()).collect();
-        // x' = M f x with a symmetric M, so W' x' = (W' M) f x: W' is mixed as f x is, and then scaled.
-        Self { factors: None, ..self.clone() }.each(&parts, &all, |columns, part| {
+        Self { factors: None, ..self.clone() }.each(&parts, &all, |k, part| {
+            let columns = self.of_operator(k, &all);
             w.slice_mut(s![.., columns.clone()]).assign(&*self.scaled(part, columns));
         });
     }
@@ -92,6 +125,7 @@ impl<T: Real> InputScaling<T> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn some(rows: usize, columns: usize, seed: usize) -> Array2<f64> {
@@ -106,8 +140,11 @@ mod tests {
             let columns = start..(start + 2).min(d);
             let block: Vec<_> =
                 parts.iter().map(|part| part.slice(s![.., columns.clone()]).to_owned()).collect();
-            scaling.each(&block, &columns, |of, part| x.slice_mut(s![.., of]).assign(part));
+            scaling.each(&block, &columns, |k, part| {
+                x.slice_mut(s![.., scaling.of_operator(k, &columns)]).assign(part);
+            });
         }
+        scaling.apply_metric(&mut x.view_mut());
         x
     }
 
@@ -116,13 +153,15 @@ mod tests {
         let parts: Vec<_> = (0..3).map(|k| some(4, 5, k)).collect();
         let x = ndarray::concatenate![ndarray::Axis(1), parts[0], parts[1], parts[2]];
         for factors in [None, Some((0..15).map(|i| if i == 4 { 0.0 } else { 0.1 * i as f64 }).collect())] {
-            for tie in [0.0, 0.3, 1.0] {
-                let scaling = InputScaling::new(factors.clone(), 5, 3, tie);
+            for (tie, strength) in [(0.0, 0.0), (0.3, 0.0), (1.0, 0.0), (0.0, 3.0), (0.3, 0.5)] {
+                let metric = FeatureMetric::of_sample(&some(9, 5, 3), strength);
+                let metric = metric.unwrap().filter(|_| strength > 0.0);
+                let scaling = InputScaling::new(factors.clone(), 5, 3, tie).with_metric(metric);
                 let mut w = some(2, 15, 7);
                 let expected = whole(&scaling, &parts).dot(&w.t());
                 scaling.fold(&mut w);
                 let found = x.dot(&w.t());
-                assert!((&found - &expected).iter().all(|e| e.abs() < 1e-14), "{factors:?} {tie}");
+                assert!((&found - &expected).iter().all(|e| e.abs() < 1e-14), "{factors:?} {tie} {strength}");
             }
         }
     }

@@ -8,6 +8,7 @@
 use serde::Serialize;
 
 use super::evaluate::EvaluatedNodes;
+use super::feature_metric;
 use super::input::is_dual;
 use super::problem::Problem;
 use crate::admm::cost::{Form, LayerShape, Ways};
@@ -309,9 +310,16 @@ impl Held {
         let reach = if run.ranks > 1 { nodes } else { own };
         let holds = plan.layers_of(rank).is_some_and(|layers| *layers.start() == 1);
         let delivered = if holds { wanted } else { 0.0 };
-        // All operators' part, one of them scaled and, where operators are tied, what they have in common.
-        let copies = if settings.tie_operators > 0.0 && k > 1.0 { k + 2.0 } else { k + 1.0 };
+        // All operators' part, all of them scaled and, where operators are tied, what they have in common.
+        let copies = if settings.tie_operators > 0.0 && k > 1.0 { 2.0 * k + 1.0 } else { 2.0 * k };
         let rows = reach + own + k * wanted / ranks + copies * delivered;
-        self.size * columns * rows + 2.0 * run.raw_bytes as f64 / ranks
+        let metric = if holds && settings.follow_covariance > 0.0 {
+            feature_metric::bytes(run.graph_nodes, run.features, self.size)
+                + self.size * (k + 1.0) * delivered * feature_metric::DIRECTIONS as f64
+                + self.size * settings.neurons as f64 * k * run.features as f64
+        } else {
+            0.0
+        };
+        self.size * columns * rows + metric + 2.0 * run.raw_bytes as f64 / ranks
     }
 }

@@ -13,6 +13,7 @@ mod ended;
 mod error;
 pub mod evaluate;
 pub mod f1;
+mod feature_metric;
 mod feature_noise;
 mod feature_source;
 pub mod forecast;

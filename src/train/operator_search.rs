@@ -236,6 +236,7 @@ fn shallow(with: &Settings) -> Result<Settings, SetUpError> {
             proximal: with.proximal,
             dropout: with.dropout,
             tie_operators: with.tie_operators,
+            follow_covariance: with.follow_covariance,
             class_weights: with.class_weights,
             subproblem: with.subproblem,
             ..defaults

@@ -135,12 +135,13 @@ impl Screen {
             Start::Labels => " from labels",
         };
         self.line(format_args!(
-            "  training  stages {}{start} of {} iterations, {penalties}, mu {}, dropout {}, tie {}, class weights {}, {quantized}, seed {}",
+            "  training  stages {}{start} of {} iterations, {penalties}, mu {}, dropout {}, tie {}, covariance {}, class weights {}, {quantized}, seed {}",
             stages.join(","),
             settings.iterations,
             settings.mu,
             settings.dropout,
             settings.tie_operators,
+            settings.follow_covariance,
             settings.class_weights,
             settings.seed
         ));
