@@ -153,7 +153,7 @@ impl RawSettings {
             rho: number("rho", self.rho.unwrap_or(nu), 1e-12, 1e12)?,
             nu,
             penalties,
-            penalty_growth: number("penalty-growth", self.penalty_growth.unwrap_or(10.0), 1.0, 1e6)?,
+            penalty_growth: number("penalty-growth", self.penalty_growth.unwrap_or(3.0), 1.0, 1e6)?,
             nu_max,
             nu_restart: number("nu-restart", nu_restart, 1e-12, 1e12)?,
             mu: number("mu", self.mu.unwrap_or(0.05), 0.0, 1e12)?,
