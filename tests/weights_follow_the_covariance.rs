@@ -58,26 +58,25 @@ fn weights_lean_towards_principal_directions() {
     }
 }
 
-/// With operators that are tied and not, in both forms of layer 1.
+/// In both forms of layer 1, and with so many features that they come in several blocks of columns and their principal
+/// directions by iteration.
 #[test]
 fn the_metric_is_the_same_on_any_ranks() {
     let Some(launcher) = program::launcher() else { return };
     let scratch = tempfile::tempdir().unwrap();
-    for train_nodes in [60, 20] {
-        let data = scratch.path().join(format!("{train_nodes}.h5"));
-        program::generate(&data, 1500, FEATURES, 3, train_nodes);
+    for (features, train_nodes) in [(FEATURES, 60), (330, 60)] {
+        let data = scratch.path().join(format!("{features}.h5"));
+        program::generate(&data, 1500, features, 3, train_nodes);
         let common = "--operators 0,2 --layers 3 --stages 3 --neurons 8 --iterations 15 --block-nodes 10";
-        let folder = |name: &str| scratch.path().join(format!("{train_nodes}-{name}"));
+        let folder = |name: &str| scratch.path().join(format!("{features}-{name}"));
         program::train(None, 1, &data, &folder("alone"), common);
         for (ranks, flags) in [(3, ""), (6, "--shards 2"), (2, "--threads 2")] {
-            let other = folder(&format!("{ranks}"));
+            let other = folder(&ranks.to_string());
             program::train(Some(&launcher), ranks, &data, &other, &format!("{common} {flags}"));
             program::hold_alike(&folder("alone"), &other, &format!("{ranks} ranks {flags}"));
         }
         program::train(None, 1, &data, &folder("without"), &format!("{common} --follow-covariance 0"));
-        assert_ne!(
-            program::weights(&folder("alone").join("model.h5")),
-            program::weights(&folder("without").join("model.h5"))
-        );
+        let model = |name: &str| program::weights(&folder(name).join("model.h5"));
+        assert_ne!(model("alone"), model("without"));
     }
 }

@@ -284,7 +284,7 @@ pub(super) struct Run<'a, T> {
     pub evaluated: EvaluatedNodes,
     pub known: [usize; 3],
     pub input: Option<EvaluatedInput<T>>,
-    /// How features became the input of layer 1, where that is held.
+    /// How features became the input of layer 1, on rank 0.
     pub scaling: Option<InputScaling<T>>,
     pub slots: Vec<f64>,
     pub output_failed: Option<OutputError>,
@@ -421,7 +421,8 @@ impl<'a, T: Real> Run<'a, T> {
         }
         let Some(built) = built else { return Ok(None) };
         self.input = Some(built.evaluated);
-        self.scaling = Some(scaling);
+        // Rank 0 alone writes models.
+        self.scaling = (rank == 0).then_some(scaling);
         let b = Array1::zeros(settings.neurons);
         Ok(Some(LayerWeights { index: 1, weights: built.weights, b }))
     }

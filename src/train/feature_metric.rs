@@ -18,7 +18,7 @@ use crate::linalg::{Real, Workers};
 /// Nodes that the covariance is taken of, at most.
 const SAMPLE: usize = 1024;
 /// Principal directions that are told apart.
-pub const DIRECTIONS: usize = 256;
+const DIRECTIONS: usize = 256;
 /// This stream lies far from those of initial weights, of dropout masks and of random signs.
 const STREAM: u64 = (1 << 33) + 1;
 
@@ -52,17 +52,28 @@ pub(super) fn sampled_features<T: Real>(
 pub fn sample(nodes: usize, seed: u64) -> Vec<usize> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(STREAM);
-    let mut sample = rand::seq::index::sample(&mut rng, nodes, SAMPLE.min(nodes)).into_vec();
+    let mut sample = rand::seq::index::sample(&mut rng, nodes, sample_size(nodes)).into_vec();
     sample.sort_unstable();
     sample
 }
 
-/// Bytes that it takes at most to find the metric of `features` features in a graph of `nodes` nodes, with numbers of `size`
-/// bytes: the sample, a copy of it in double precision and the directions in both.
-pub fn bytes(nodes: usize, features: usize, size: f64) -> f64 {
-    let (m, d, r) = (SAMPLE.min(nodes) as f64, features as f64, DIRECTIONS as f64);
-    let order = m.min(d);
-    m * d * (size + 8.0) + r * d * (size + 8.0) + 8.0 * order * (order + 5.0 * r)
+/// How many nodes of a graph of `nodes` are drawn.
+pub fn sample_size(nodes: usize) -> usize {
+    SAMPLE.min(nodes)
+}
+
+/// How many directions a metric tells apart at most, for d features of m sampled nodes.
+pub fn direction_count(m: usize, d: usize) -> usize {
+    DIRECTIONS.min(d.saturating_sub(1)).min(m.saturating_sub(1))
+}
+
+/// Bytes that it takes at most to find the metric of d features in a graph of `nodes` nodes, with numbers of `size` bytes:
+/// the sample, a copy of it in double precision, their products, and the directions in both precisions.
+pub fn bytes(nodes: usize, d: usize, size: f64) -> f64 {
+    let m = sample_size(nodes);
+    let r = direction_count(m, d) as f64;
+    let (order, m, d) = (m.min(d) as f64, m as f64, d as f64);
+    m * d * (size + 8.0) + r * d * (size + 8.0) + 8.0 * order * (order + 6.0 * r)
 }
 
 /// The symmetric map x ↦ M x of d features, M² = c (a I + V diag(g − a) Vᵀ).
@@ -70,7 +81,8 @@ pub fn bytes(nodes: usize, features: usize, size: f64) -> f64 {
 /// C is the covariance of features over a sample of nodes, each node's scaled to length 1 before, so that those of many
 /// neighbours or many words count no more than others. V holds its leading eigenvectors, σ their eigenvalues; the others are
 /// taken to be equal to their mean σ_0, as in probabilistic principal component analysis (Tipping and Bishop 1999). With σ̄
-/// the mean of all, g = σ/(σ + ξ σ̄), and a the same of σ_0: the weights of a Wiener filter where noise has the variance ξ σ̄.
+/// the mean of all, a = σ_0/(σ_0 + ξ σ̄), σ_0 being at least σ̄/1000, and g the same of σ, at least a: the weights of a Wiener
+/// filter where noise has the variance ξ σ̄.
 /// c leaves the trace of C, the mean square of what it is of, as it is.
 ///
 /// So the ridge ‖W‖² on weights for M x is tr(W M^-2 Wᵀ) in those for x: weights are normal a priori with the covariance M².
@@ -85,10 +97,11 @@ pub struct FeatureMetric<T> {
 }
 
 impl<T: Real> FeatureMetric<T> {
-    /// Of features of sampled nodes, m × d, with ξ, the `strength`, above 0. `None` where these do not vary.
+    /// Of features of sampled nodes, m × d, with ξ, the `strength`, above 0. `None` where these do not vary
+    /// or are not finite.
     ///
     /// # Errors
-    /// Features so large that the covariance is not finite.
+    /// LAPACK fails.
     pub fn of_sample(sample: &Array2<T>, strength: f64) -> Result<Option<Self>, FactorError> {
         let mut units = sample.mapv(Real::f64);
         for mut row in units.rows_mut() {
@@ -99,9 +112,11 @@ impl<T: Real> FeatureMetric<T> {
         }
         let trace = centre(&mut units);
         let (m, d) = units.dim();
-        let count = DIRECTIONS.min(d.saturating_sub(1)).min(m.saturating_sub(1));
-        // What is not finite shows in training, as it does without a metric.
-        if !(trace > 0.0 && trace.is_finite()) || count == 0 {
+        let count = direction_count(m, d);
+        // Below this there is nothing but the rounding of features that are proportional. What is not finite shows in
+        // training, as it does without a metric.
+        let least = (64.0 * T::epsilon().f64()).powi(2);
+        if !(trace > least && trace.is_finite()) || count == 0 {
             return Ok(None);
         }
         let (values, v) = principal_directions(&units, count)?;
@@ -308,7 +323,12 @@ mod tests {
     #[test]
     fn features_that_do_not_vary_or_are_not_finite_have_no_metric() {
         let none = |sample: Array2<f64>| FeatureMetric::of_sample(&sample, 3.0).unwrap().is_none();
-        assert!(none(Array2::from_elem((8, 5), 0.7)));
+        for rows in [7, 8, 1000] {
+            assert!(none(Array2::from_elem((rows, 5), 0.7)));
+            assert!(none(Array2::from_shape_fn((rows, 5), |(i, j)| (i + 1) as f64 * (0.3 + j as f64))));
+            let single = Array2::from_shape_fn((rows, 5), |(i, j)| (i + 1) as f32 * (0.3 + j as f32));
+            assert!(FeatureMetric::of_sample(&single, 3.0).unwrap().is_none(), "{rows}");
+        }
         assert!(none(Array2::zeros((8, 5))));
         assert!(none(some(1, 5)) && none(some(8, 1)) && none(some(0, 5)));
         assert!(none(some(8, 5).mapv(|x| x * 1e300)));

@@ -111,15 +111,27 @@ impl<T: Real> InputScaling<T> {
 
     /// Turns W_1 for x' (n_1 × n_0) into W_1 for x.
     pub fn fold(&self, w: &mut Array2<T>) {
-        // x' = S f x with a symmetric S, so W' x' = (W' S) f x: W' is mapped as f x is, and then scaled.
+        // x' = M B f x with symmetric M and B, the mixing of operators, which commute, M being the same for each operator. So
+        // W' x' = (W' M B) f x: W' is mapped and mixed as f x is, and then scaled.
         self.apply_metric(&mut w.view_mut());
-        let all = 0..self.features;
-        let parts: Vec<Array2<T>> =
-            (0..self.operators).map(|k| w.slice(s![.., self.of_operator(k, &all)]).to_owned()).collect();
-        Self { factors: None, ..self.clone() }.each(&parts, &all, |k, part| {
-            let columns = self.of_operator(k, &all);
-            w.slice_mut(s![.., columns.clone()]).assign(&*self.scaled(part, columns));
-        });
+        if self.spread < 1.0 {
+            let all = 0..self.features;
+            let share = T::of((1.0 - self.spread) / self.operators as f64);
+            let mut common = Array2::zeros((w.nrows(), self.features));
+            for k in 0..self.operators {
+                common.scaled_add(share, &w.slice(s![.., self.of_operator(k, &all)]));
+            }
+            let spread = T::of(self.spread);
+            for k in 0..self.operators {
+                let part = w.slice_mut(s![.., self.of_operator(k, &all)]);
+                Zip::from(part).and(&common).for_each(|w, &common| *w = *w * spread + common);
+            }
+        }
+        if let Some(factors) = &self.factors {
+            for row in rows_mut(w) {
+                row.iter_mut().zip(factors).for_each(|(w, &factor)| *w *= factor);
+            }
+        }
     }
 }
 

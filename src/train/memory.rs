@@ -8,7 +8,7 @@
 use serde::Serialize;
 
 use super::evaluate::EvaluatedNodes;
-use super::feature_metric;
+use super::feature_metric::{self, direction_count, sample_size};
 use super::input::is_dual;
 use super::problem::Problem;
 use crate::admm::cost::{Form, LayerShape, Ways};
@@ -66,6 +66,14 @@ impl RunShape {
             evaluated: EvaluatedNodes::blocks_of(problem.labels.len()),
             ranks,
             shards: Vec::new(),
+        }
+    }
+
+    /// How many directions of features layer 1's metric tells apart; 0 without one.
+    fn directions(&self, settings: &Settings) -> f64 {
+        match settings.method.rule().is_none() && settings.follow_covariance > 0.0 {
+            true => direction_count(sample_size(self.graph_nodes), self.features) as f64,
+            false => 0.0,
         }
     }
 
@@ -161,15 +169,16 @@ pub fn estimate(
     held.boundaries(settings, stage, &layers, run.nodes_of(plan, rank));
     let blocks = blocks_of(plan.shard_of(rank), plan.shards(), run.blocks.count()).len();
     held.products(settings, stage, &layers, blocks);
-    let at_start =
-        if number == 0 { held.input + held.features_under_way(run, settings, plan, rank) } else { 0.0 };
+    let at_start = if number == 0 { held.start(run, settings, stage, plan, rank) } else { 0.0 };
+    // The directions of the metric, which the saved model is made with.
+    let kept = if rank == 0 { size * run.directions(settings) * run.features as f64 } else { 0.0 };
     let at_end = if rank == 0 && number + 1 == settings.stages.len() {
         let weights = |l: usize| stage.width(l) as f64 * stage.width(l - 1) as f64;
         size * (1..=stage.layers).map(weights).sum::<f64>() + held.snapshot
     } else {
         0.0
     };
-    let training = held.state + held.buffers;
+    let training = held.state + held.buffers + kept;
     let known_to_all = 8.0 * run.graph_nodes as f64 + 40.0 * run.evaluated.nodes() as f64;
     let peak = at_start.max(training + held.passing.max(at_end)) + known_to_all + PROCESS as f64;
     RankMemory { state: held.state as u64, buffers: held.buffers as u64, peak: peak as u64 }
@@ -298,28 +307,56 @@ impl Held {
         self.buffers += self.size * (widest + dual + sums);
     }
 
-    /// Features on their way to the ranks of layer 1: raw rows, and blocks of columns.
-    fn features_under_way(&self, run: &RunShape, settings: &Settings, plan: &Plan, rank: usize) -> f64 {
+    /// Layer 1's input in the making.
+    fn start(
+        &self,
+        run: &RunShape,
+        settings: &Settings,
+        stage: &StageShape,
+        plan: &Plan,
+        rank: usize,
+    ) -> f64 {
+        let holds = plan.layers_of(rank).is_some_and(|layers| *layers.start() == 1);
+        let wanted = run.evaluated.nodes();
+        let building = self.input + self.features_under_way(run, settings, holds, wanted);
+        let directions = run.directions(settings);
+        if directions == 0.0 {
+            return building;
+        }
+        let sampled = sample_size(run.graph_nodes);
+        let finding = self.features_under_way(run, settings, holds, sampled);
+        if !holds {
+            return building.max(finding);
+        }
+        let (k, d) = (settings.operators.count() as f64, run.features as f64);
+        let metric = match is_dual(stage.nodes, stage.inputs) {
+            // What the evaluated nodes have along the directions, and W⁰ M.
+            true => wanted as f64 * (k + 1.0) * directions + settings.neurons as f64 * k * d,
+            false => {
+                let blocks = run.blocks.ranges().chain(run.evaluated.ranges());
+                let largest = blocks.map(|block| block.len()).max().unwrap_or(0);
+                (settings.threads * largest) as f64 * directions
+            }
+        };
+        let finding = finding + feature_metric::bytes(run.graph_nodes, run.features, self.size);
+        finding.max(building + self.size * (directions * d + metric))
+    }
+
+    /// Features of so many nodes on their way to the ranks of layer 1, of which this may be one: raw rows, and blocks of
+    /// columns.
+    fn features_under_way(&self, run: &RunShape, settings: &Settings, holds: bool, wanted: usize) -> f64 {
         let (ranks, k) = (run.ranks as f64, settings.operators.count() as f64);
         let columns = match settings.precision {
             Precision::F32 => column_block::<f32>(run.graph_nodes, run.features),
             Precision::F64 => column_block::<f64>(run.graph_nodes, run.features),
         } as f64;
-        let (nodes, wanted) = (run.graph_nodes as f64, run.evaluated.nodes() as f64);
+        let (nodes, wanted) = (run.graph_nodes as f64, wanted as f64);
         let own = nodes / ranks;
         let reach = if run.ranks > 1 { nodes } else { own };
-        let holds = plan.layers_of(rank).is_some_and(|layers| *layers.start() == 1);
         let delivered = if holds { wanted } else { 0.0 };
         // All operators' part, all of them scaled and, where operators are tied, what they have in common.
         let copies = if settings.tie_operators > 0.0 && k > 1.0 { 2.0 * k + 1.0 } else { 2.0 * k };
         let rows = reach + own + k * wanted / ranks + copies * delivered;
-        let metric = if holds && settings.follow_covariance > 0.0 {
-            feature_metric::bytes(run.graph_nodes, run.features, self.size)
-                + self.size * (k + 1.0) * delivered * feature_metric::DIRECTIONS as f64
-                + self.size * settings.neurons as f64 * k * run.features as f64
-        } else {
-            0.0
-        };
-        self.size * columns * rows + metric + 2.0 * run.raw_bytes as f64 / ranks
+        self.size * columns * rows + 2.0 * run.raw_bytes as f64 / ranks
     }
 }
