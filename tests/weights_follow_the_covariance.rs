@@ -47,13 +47,14 @@ fn weights_lean_towards_principal_directions() {
         let directions = principal_directions(&data);
         let share = |xi: &str| {
             let run = scratch.path().join(format!("run{xi}"));
-            let common = "--operators 0 --dropout 0 --layers 2 --neurons 8 --iterations 30 --precision f64";
+            let common =
+                "--operators 0 --dropout 0 --mu 1 --layers 2 --neurons 8 --iterations 30 --precision f64";
             let flag = if xi.is_empty() { String::new() } else { format!("--follow-covariance {xi}") };
             program::train(None, 1, &data, &run, &format!("{common} {flag}"));
             share_along(&directions, &run)
         };
         let shares = ["0", "1", "10", "1000"].map(share);
-        assert!(shares.is_sorted() && shares[3] > shares[0] + 0.1, "{train_nodes}: {shares:?}");
+        assert!(shares.is_sorted() && shares[3] > 1.2 * shares[0], "{train_nodes}: {shares:?}");
         assert!(share("") > shares[0], "{train_nodes}: by default it does nothing");
     }
 }

@@ -257,7 +257,7 @@ fn flags_that_are_unknown_contradict_each_other_or_are_out_of_range() {
         ("--seed -1", &["--seed", "-1"]),
         ("--tolerance -1,1", &["--tolerance -1"]),
         ("--tie-operators -0.1", &["--tie-operators -0.1", "from 0 to 1"]),
-        ("--follow-covariance -1", &["--follow-covariance -1", "from 0 to 1000000"]),
+        ("--follow-covariance -1", &["--follow-covariance -1", "from 0 to 1e6"]),
         ("--nu-max nan", &["--nu-max NaN"]),
         ("--penalty-growth nan", &["--penalty-growth NaN"]),
         ("--proximal nan", &["--proximal NaN"]),

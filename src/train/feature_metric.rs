@@ -113,9 +113,9 @@ impl<T: Real> FeatureMetric<T> {
         let trace = centre(&mut units);
         let (m, d) = units.dim();
         let count = direction_count(m, d);
-        // Below this there is nothing but the rounding of features that are proportional. What is not finite shows in
-        // training, as it does without a metric.
-        let least = (64.0 * T::epsilon().f64()).powi(2);
+        // Below this there is nothing but the rounding of features that are proportional, and of their mean. What is not
+        // finite shows in training, as it does without a metric.
+        let least = (64.0 * T::epsilon().f64()).max(1e-10).powi(2);
         if !(trace > least && trace.is_finite()) || count == 0 {
             return Ok(None);
         }
