@@ -15,7 +15,7 @@ use pdadmm_g::dataset::generate::{GenerateSettings, generate};
 use pdadmm_g::parallel::plan::Shards;
 use pdadmm_g::parallel::{Communicator, ThreadCommunicator};
 use pdadmm_g::settings::{Method, OperatorChoice, RawSettings};
-use pdadmm_g::train::operator_search::{CANDIDATES, OperatorSummary};
+use pdadmm_g::train::operator_search::{CANDIDATES, OperatorSummary, Trial};
 use pdadmm_g::train::{RunOptions, Screen, train, train_several};
 
 fn raw(folder: &Path, output: &str) -> RawSettings {
@@ -91,31 +91,27 @@ fn the_best_is_kept_and_written_down() {
     }
 }
 
+/// What is tried for two layers with settings changed like this.
+fn tried(change: impl FnOnce(&mut RawSettings)) -> Vec<Trial> {
+    let scratch = tempfile::tempdir().unwrap();
+    graph(scratch.path());
+    let mut settings = RawSettings { layers: Some(2), ..raw(scratch.path(), "run") };
+    change(&mut settings);
+    run(&settings, 1).tried
+}
+
 #[test]
 fn tied_operators_are_tried_as_such() {
-    let scratch = tempfile::tempdir().unwrap();
-    let folder = scratch.path();
-    graph(folder);
-    let tried = |zeta: f64| {
-        let output = format!("tie-{zeta}");
-        run(&RawSettings { layers: Some(2), tie_operators: Some(zeta), ..raw(folder, &output) }, 1).tried
-    };
-    for (apart, together) in tried(0.0).iter().zip(&tried(1.0)) {
+    let [apart, together] = [0.0, 1.0].map(|zeta| tried(|with| with.tie_operators = Some(zeta)));
+    for (apart, together) in apart.iter().zip(&together) {
         assert_eq!(apart == together, !apart.operators.contains(','), "{apart:?} {together:?}");
     }
 }
 
 #[test]
 fn candidates_follow_the_covariance_as_the_run_does() {
-    let scratch = tempfile::tempdir().unwrap();
-    let folder = scratch.path();
-    graph(folder);
-    let tried = |xi: f64| {
-        let output = format!("covariance-{xi}");
-        let raw = RawSettings { layers: Some(2), follow_covariance: Some(xi), ..raw(folder, &output) };
-        run(&raw, 1).tried
-    };
-    for (without, with) in tried(0.0).iter().zip(&tried(10.0)) {
+    let [without, with] = [0.0, 10.0].map(|xi| tried(|with| with.follow_covariance = Some(xi)));
+    for (without, with) in without.iter().zip(&with) {
         assert_ne!(without.val_loss, with.val_loss, "{}", with.operators);
     }
 }

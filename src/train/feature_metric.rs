@@ -19,6 +19,8 @@ use crate::linalg::{Real, Workers};
 const SAMPLE: usize = 1024;
 /// Principal directions that are told apart.
 const DIRECTIONS: usize = 256;
+/// The least mean variance that directions beyond the principal ones are taken to have, as a share of the mean of all.
+const LEAST_VARIANCE: f64 = 1e-3;
 /// This stream lies far from those of initial weights, of dropout masks and of random signs.
 const STREAM: u64 = (1 << 33) + 1;
 
@@ -82,8 +84,7 @@ pub fn bytes(nodes: usize, d: usize, size: f64) -> f64 {
 /// neighbours or many words count no more than others. V holds its leading eigenvectors, σ their eigenvalues; the others are
 /// taken to be equal to their mean σ_0, as in probabilistic principal component analysis (Tipping and Bishop 1999). With σ̄
 /// the mean of all, a = σ_0/(σ_0 + ξ σ̄), σ_0 being at least σ̄/1000, and g the same of σ, at least a: the weights of a Wiener
-/// filter where noise has the variance ξ σ̄.
-/// c leaves the trace of C, the mean square of what it is of, as it is.
+/// filter where noise has the variance ξ σ̄. c leaves the trace of C as it is.
 ///
 /// So the ridge ‖W‖² on weights for M x is tr(W M^-2 Wᵀ) in those for x: weights are normal a priori with the covariance M².
 #[derive(Debug, Clone, PartialEq)]
@@ -115,8 +116,8 @@ impl<T: Real> FeatureMetric<T> {
         let count = direction_count(m, d);
         // Below this there is nothing but the rounding of features that are proportional, and of their mean. What is not
         // finite shows in training, as it does without a metric.
-        let least = (64.0 * T::epsilon().f64()).max(1e-10).powi(2);
-        if !(trace > least && trace.is_finite()) || count == 0 {
+        let rounding = (64.0 * T::epsilon().f64()).max(1e-10).powi(2);
+        if !(trace > rounding && trace.is_finite()) || count == 0 {
             return Ok(None);
         }
         let (values, v) = principal_directions(&units, count)?;
@@ -187,9 +188,6 @@ fn scale_columns<T: Real>(matrix: &mut Array2<T>, factors: &[T]) {
         row.iter_mut().zip(factors).for_each(|(x, &factor)| *x *= factor);
     }
 }
-
-/// The least mean variance that directions beyond the principal ones are taken to have, as a share of the mean of all.
-const LEAST_VARIANCE: f64 = 1e-3;
 
 /// Takes the mean row off, and gives the mean square length that is left.
 fn centre(rows: &mut Array2<f64>) -> f64 {

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use ndarray::{Array2, ArrayViewMut2, Zip, s};
+use ndarray::{Array2, ArrayViewMut2, Axis, Zip, s};
 
 use super::feature_metric::FeatureMetric;
 use crate::linalg::Real;
@@ -42,12 +42,10 @@ impl<T: Real> InputScaling<T> {
 
     /// The mean over the operators of f x, which is that of y, for these columns of H.
     pub fn mean(&self, parts: &[Array2<T>], columns: &Range<usize>) -> Array2<T> {
-        let scaled: Vec<_> = parts
-            .iter()
-            .enumerate()
-            .map(|(k, part)| self.scaled(part, self.of_operator(k, columns)))
-            .collect();
-        self.sum(&scaled, T::of(1.0 / self.operators as f64))
+        let mut mean = Array2::zeros(parts.first().map_or((0, 0), Array2::dim));
+        let share = T::of(1.0 / self.operators as f64);
+        self.all_scaled(parts, columns).for_each(|part| mean.scaled_add(share, &*part));
+        mean
     }
 
     /// M, where there is one.
@@ -78,19 +76,31 @@ impl<T: Real> InputScaling<T> {
     /// Gives k and y of operator k to `take`, operator by operator, for these columns of H; `parts`: nodes × columns for
     /// each operator.
     pub fn each(&self, parts: &[Array2<T>], columns: &Range<usize>, mut take: impl FnMut(usize, &Array2<T>)) {
-        let mut scaled: Vec<Cow<'_, Array2<T>>> = parts
-            .iter()
-            .enumerate()
-            .map(|(k, part)| self.scaled(part, self.of_operator(k, columns)))
-            .collect();
+        let mut scaled: Vec<_> = self.all_scaled(parts, columns).collect();
         if self.spread < 1.0 {
-            let common = self.sum(&scaled, T::of((1.0 - self.spread) / self.operators as f64));
-            let spread = T::of(self.spread);
-            for part in &mut scaled {
-                Zip::from(part.to_mut()).and(&common).for_each(|x, &common| *x = *x * spread + common);
-            }
+            self.tie(&mut scaled.iter_mut().map(|part| part.to_mut().view_mut()).collect::<Vec<_>>());
         }
         scaled.iter().enumerate().for_each(|(k, part)| take(k, part));
+    }
+
+    /// `parts` times the factors, operator by operator.
+    fn all_scaled<'a>(
+        &self,
+        parts: &'a [Array2<T>],
+        columns: &Range<usize>,
+    ) -> impl Iterator<Item = Cow<'a, Array2<T>>> {
+        parts.iter().enumerate().map(|(k, part)| self.scaled(part, self.of_operator(k, columns)))
+    }
+
+    /// Turns f x of each operator into y, the same columns of all of them.
+    fn tie(&self, parts: &mut [ArrayViewMut2<'_, T>]) {
+        let share = T::of((1.0 - self.spread) / self.operators as f64);
+        let mut common = Array2::zeros(parts.first().map_or((0, 0), |part| part.dim()));
+        parts.iter().for_each(|part| common.scaled_add(share, part));
+        let spread = T::of(self.spread);
+        for part in parts {
+            Zip::from(part).and(&common).for_each(|x, &common| *x = *x * spread + common);
+        }
     }
 
     /// Turns y into x' = M y; `rows`: nodes × n_0.
@@ -101,31 +111,13 @@ impl<T: Real> InputScaling<T> {
         }
     }
 
-    /// `share` times the sum of `parts`.
-    fn sum(&self, parts: &[Cow<'_, Array2<T>>], share: T) -> Array2<T> {
-        let mut sum =
-            parts.first().map_or_else(|| Array2::zeros((0, 0)), |part| Array2::zeros(part.raw_dim()));
-        parts.iter().for_each(|part| sum.scaled_add(share, &**part));
-        sum
-    }
-
     /// Turns W_1 for x' (n_1 × n_0) into W_1 for x.
     pub fn fold(&self, w: &mut Array2<T>) {
         // x' = M B f x with symmetric M and B, the mixing of operators, which commute, M being the same for each operator. So
         // W' x' = (W' M B) f x: W' is mapped and mixed as f x is, and then scaled.
         self.apply_metric(&mut w.view_mut());
         if self.spread < 1.0 {
-            let all = 0..self.features;
-            let share = T::of((1.0 - self.spread) / self.operators as f64);
-            let mut common = Array2::zeros((w.nrows(), self.features));
-            for k in 0..self.operators {
-                common.scaled_add(share, &w.slice(s![.., self.of_operator(k, &all)]));
-            }
-            let spread = T::of(self.spread);
-            for k in 0..self.operators {
-                let part = w.slice_mut(s![.., self.of_operator(k, &all)]);
-                Zip::from(part).and(&common).for_each(|w, &common| *w = *w * spread + common);
-            }
+            self.tie(&mut w.axis_chunks_iter_mut(Axis(1), self.features).collect::<Vec<_>>());
         }
         if let Some(factors) = &self.factors {
             for row in rows_mut(w) {
