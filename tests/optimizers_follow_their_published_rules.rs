@@ -120,3 +120,21 @@ fn threads_do_not_change_a_step() {
         assert_eq!(one[0], alone[40_000], "{rule:?}");
     }
 }
+
+/// Parameters that nothing but the decay moves shrink step by step; numbers below the smallest normal one are slow.
+#[test]
+fn nothing_becomes_subnormal() {
+    for rule in [Rule::Gd, Rule::Adagrad, Rule::Adadelta, Rule::Adam] {
+        let mut theta = [1.0f32, -1.0, 1e-37, -2e-19, f32::NAN];
+        let mut optimizer = Optimizer::new(rule, 0.5, 1.0, theta.len());
+        for _ in 0..200 {
+            optimizer.step(&mut theta, &[0.0; 5], &Workers::one());
+            let [first, second] = optimizer.memory();
+            for x in theta.iter().chain(first).chain(second) {
+                assert!(!x.is_subnormal(), "{rule:?} leaves {x:e} in {theta:?}, {first:?} and {second:?}");
+            }
+        }
+        assert!(theta[4].is_nan(), "{rule:?} hides that a weight is not a number");
+        assert!(rule != Rule::Gd || theta[..2] == [0.0, 0.0], "{theta:?}");
+    }
+}

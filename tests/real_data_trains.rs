@@ -110,15 +110,13 @@ fn coauthor_physics() {
 
 /// The default settings, unquantized, with p and q at 8 bits, and with all layers at work from the start: mean test accuracy
 /// at best validation.
-fn reaches(name: &str, promised: f64, promised_from_the_start: f64) {
+fn reaches(name: &str, promised: f64) {
     let Some(datasets) = program::real_data() else { return };
     let scratch = tempfile::tempdir().unwrap();
     let data = scratch.path().join("data.h5");
     program::import(&datasets, name, &data);
     let seeds = if std::env::var_os("PDADMM_LONG_TESTS").is_some_and(|flag| flag == "1") { 5 } else { 1 };
-    let cases =
-        [("", promised), ("--quantize pq --bits 8", promised), ("--stages 10", promised_from_the_start)];
-    for (case, (flags, promised)) in cases.into_iter().enumerate() {
+    for (case, flags) in ["", "--quantize pq --bits 8", "--stages 10"].into_iter().enumerate() {
         let accuracies: Vec<f64> = (0..seeds)
             .map(|seed| {
                 let output = scratch.path().join(format!("{case}-{seed}"));
@@ -134,10 +132,10 @@ fn reaches(name: &str, promised: f64, promised_from_the_start: f64) {
 
 #[test]
 fn cora_reaches_its_accuracy() {
-    reaches("cora", 0.81, 0.80);
+    reaches("cora", 0.812);
 }
 
 #[test]
 fn pubmed_reaches_its_accuracy() {
-    reaches("pubmed", 0.775, 0.77);
+    reaches("pubmed", 0.784);
 }

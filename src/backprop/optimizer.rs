@@ -1,6 +1,6 @@
 //! The four update rules, with the formulas and constants of PyTorch's `torch.optim`.
 
-use crate::linalg::elements::{STRETCH, vectorised};
+use crate::linalg::elements::{STRETCH, settle, vectorised};
 use crate::linalg::{Real, Workers};
 
 /// Parameters that a thread takes at a time.
@@ -124,6 +124,12 @@ impl<T: Real> Optimizer<T> {
     }
 }
 
+/// 0 in place of a subnormal number. [`settle`] would be too much for squares of gradients.
+#[inline(always)]
+fn not_subnormal<T: Real>(x: T) -> T {
+    if x.abs() < T::min_positive_value() { T::zero() } else { x }
+}
+
 /// One pass over all parameters.
 struct Pass<'a, T> {
     parameters: &'a mut [T],
@@ -135,6 +141,9 @@ struct Pass<'a, T> {
 
 impl<T: Real> Pass<'_, T> {
     /// `change(θ, g, first, second)` for every parameter; memories that the rule does not have are read as 0.
+    ///
+    /// Parameters are settled, and memories that fall below the smallest normal number become 0: what nothing but the
+    /// decay moves would shrink as far as that, and then take many times longer to compute with.
     fn each(self, change: impl Fn(&mut T, T, &mut T, &mut T) + Sync) {
         let Self { parameters, gradient, memory: [first, second], workers } = self;
         let (mut firsts, mut seconds) = (first.chunks_mut(STRIP), second.chunks_mut(STRIP));
@@ -154,6 +163,8 @@ impl<T: Real> Pass<'_, T> {
                         let memories = first.iter_mut().zip(second);
                         for ((theta, &g), (first, second)) in theta.iter_mut().zip(gradient).zip(memories) {
                             change(theta, g, first, second);
+                            (*theta, *first, *second) =
+                                (settle(*theta), not_subnormal(*first), not_subnormal(*second));
                         }
                     }
                 },
