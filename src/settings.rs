@@ -55,9 +55,9 @@ pub struct Settings {
     pub iterations: usize,
     /// What the first stage starts from.
     pub start: Start,
-    /// ρ at the start of a stage.
+    /// ρ at the start of the first stage; later ones start in proportion to ν.
     pub rho: f64,
-    /// ν at the start of a stage.
+    /// ν at the start of the first stage.
     pub nu: f64,
     /// How ρ and ν change.
     pub penalties: PenaltyRule,
@@ -73,7 +73,7 @@ pub struct Settings {
     pub mu_hidden: f64,
     /// ϑ.
     pub proximal: f64,
-    /// Dropout rate: on the inputs of layer 1, with backpropagation on those of all layers.
+    /// Dropout rate: on the raw features, in closed form; with backpropagation on the inputs of all layers.
     pub dropout: f64,
     /// ζ: how far weights of a feature are held together over the operators.
     pub tie_operators: f64,

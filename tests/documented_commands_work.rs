@@ -230,6 +230,22 @@ fn settings_page_lists_the_flags_and_defaults_of_the_program() {
 }
 
 #[test]
+fn testing_page_lists_the_tests() {
+    let text = fs::read_to_string(repository().join("docs/testing.md")).unwrap();
+    let rows = text.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` | "));
+    let documented: Vec<&str> = rows
+        .map(|(name, _)| name)
+        .filter(|name| name.chars().all(|c| c.is_ascii_lowercase() || c == '_'))
+        .collect();
+    let mut real: Vec<String> = fs::read_dir(repository().join("tests"))
+        .unwrap()
+        .filter_map(|entry| entry.unwrap().file_name().to_str()?.strip_suffix(".rs").map(str::to_owned))
+        .collect();
+    real.sort();
+    assert_eq!(documented, real, "left: docs/testing.md, right: tests/");
+}
+
+#[test]
 fn settings_page_tells_keys_and_ranges() {
     for row in rows_of_settings() {
         let key = row[0].trim_start_matches("--");

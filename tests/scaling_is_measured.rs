@@ -137,6 +137,7 @@ fn what_cannot_be_studied_is_told() {
     refused(with("--ranks 1").env("PMI_SIZE", "2"), 2, &["PMI_SIZE"]);
     refused(&mut with("--ranks 4"), 2, &["strong-3-layers-4-ranks", "4 ranks"]);
     refused(&mut with("--quantize pq --bits 40 --ranks 1"), 2, &["strong-3-layers-1-ranks"]);
+    refused(&mut with("--optimizer adam --ranks 1"), 2, &["--optimizer adam", "hold nodes"]);
     let mut elsewhere = program::alone();
     elsewhere.args(["scaling", "--data"]).arg(&data).arg("--output").arg(&output);
     refused(elsewhere.args(["--launcher", "mpirun -n 2"]), 2, &["{ranks}"]);

@@ -71,13 +71,41 @@ fn ours_and_packed_have_one_accuracy_and_fewer_bytes_than_the_base_line() {
     program::succeed(&mut traffic(&data, &output, "--runs 1 --ways none --overwrite"));
 }
 
+/// How p and q travel is what `--ways` says, also where the file of settings is that of a quantized run.
+#[test]
+fn settings_of_a_file_do_not_reach_the_ways() {
+    let scratch = tempfile::tempdir().unwrap();
+    let data = scratch.path().join("data.h5");
+    program::generate(&data, 200, 6, 3, 60);
+    let bytes = |name: &str, settings: &str| {
+        let output = scratch.path().join(name);
+        let file = output.with_extension("toml");
+        std::fs::write(&file, settings).unwrap();
+        let more = format!("--runs 1 --ways none,f16,pq8 --config {}", file.display());
+        program::succeed(&mut traffic(&data, &output, &more));
+        rows(&output).into_iter().map(|row| [row["way"].clone(), row["bytes"].clone()]).collect::<Vec<_>>()
+    };
+    let plain = bytes("plain", "");
+    for (name, settings) in [
+        ("bits", "quantize = 'pq'\nbits = 4\ncoding = 'packed'"),
+        ("levels", "quantize = 'p'\nlevels = '-1:20:1'"),
+        ("wire", "wire = 'bf16'"),
+    ] {
+        assert_eq!(bytes(name, settings), plain, "{name}");
+    }
+}
+
 #[test]
 fn wrong_input_is_refused_before_anything_runs() {
     let scratch = tempfile::tempdir().unwrap();
     let data = scratch.path().join("data.h5");
     program::generate(&data, 200, 8, 2, 20);
     let output = scratch.path().join("study");
+    let adam = scratch.path().join("adam.toml");
+    std::fs::write(&adam, "optimizer = 'adam'").unwrap();
+    let adam = format!("--ways none --config {}", adam.display());
     for (more, message) in [
+        (adam.as_str(), "--optimizer adam sends neither"),
         ("--ways pq17", "no way to send"),
         ("--runs 0", "--runs"),
         ("--ways none,pq4 --iterations 0", "iterations"),

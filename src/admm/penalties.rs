@@ -16,8 +16,8 @@ pub struct WeightPenalty {
     pub mu: f64,
     /// ϑ: proximal term (ϑ s/2)‖W − W_old‖² of the exact W, s being the mean eigenvalue of ν p pᵀ.
     pub theta_prox: f64,
-    /// κ = δ/(1−δ): dropout of rate δ on the inputs of layer 1 in closed form; the inputs are scaled to unit
-    /// norm, which turns the penalty into ν κ/2 ‖W‖².
+    /// κ = δ/(1−δ): dropout of rate δ on the raw features in closed form; the inputs of layer 1 are scaled by the
+    /// noise they would carry, which turns the penalty into ν κ/2 ‖W‖².
     pub kappa: f64,
 }
 

@@ -8,7 +8,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use super::Failure;
 use super::progress::ProgressArguments;
 use crate::augment::{AugmentReport, AugmentSettings, augment};
-use crate::dataset::generate::{GenerateSettings, generate_in_steps};
+use crate::dataset::generate::{DEGREE, GenerateSettings, generate_in_steps};
 use crate::dataset::import::{edge_list, graphsaint, npz, ogb, planetoid};
 use crate::dataset::{Dataset, DatasetError, Summary, checksum};
 use crate::error_chain;
@@ -84,7 +84,7 @@ pub struct GenerateArguments {
     #[arg(long, value_name = "C")]
     pub classes: usize,
     /// Mean number of neighbours
-    #[arg(long, default_value_t = 10.0)]
+    #[arg(long, default_value_t = DEGREE)]
     pub degree: f64,
     /// Share of edges within a class
     #[arg(long, value_name = "SHARE", default_value_t = 0.8)]

@@ -24,6 +24,8 @@ const DRAW: usize = 6;
 const EDGES: usize = 1 << 16;
 /// Rows of features drawn between two looks at the clock.
 const ROWS: usize = 1024;
+/// Mean number of neighbours, where nothing else is asked for.
+pub const DEGREE: f64 = 10.0;
 
 /// Settings of a generated data set.
 #[derive(Debug, Clone, PartialEq)]
@@ -61,7 +63,7 @@ impl GenerateSettings {
             nodes,
             features,
             classes,
-            degree: 10.0,
+            degree: DEGREE,
             homophily: 0.8,
             signal: 1.0,
             seed: 0,
@@ -84,7 +86,16 @@ impl GenerateSettings {
         whole("--features", self.features, 1, MAX_FEATURES)?;
         // Half of the densest possible graph: beyond it, drawing pairs and dropping repetitions
         // would hardly end.
-        real("--degree", self.degree, 0.0, (nodes / 2) as f64)?;
+        let densest = nodes / 2;
+        if !(0.0..=densest as f64).contains(&self.degree) {
+            return Err(DatasetError::Setting {
+                setting: "--degree",
+                expected: format!(
+                    "a number from 0 to half of --nodes, {densest} ({DEGREE} if it is not given)"
+                ),
+                found: self.degree.to_string(),
+            });
+        }
         real("--homophily", self.homophily, 0.0, 1.0)?;
         real("--signal", self.signal, 0.0, 1e6)?;
         let train = match self.train_nodes {

@@ -29,9 +29,9 @@ pub struct Operators(Vec<Operator>);
 #[serde(rename_all = "lowercase")]
 pub enum FeatureNorm {
     /// As they are in the file.
+    #[default]
     None,
     /// Each node's features divided by the sum of their absolute values.
-    #[default]
     Row,
     /// Each feature divided by its root mean square over all nodes.
     Column,
@@ -51,7 +51,7 @@ impl FeatureNorm {
 /// Operators that cannot be used.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 #[error(
-    "operator '{found}' is not usable: {why}; write a comma-separated list of hops (0,1,2,3), mean:K, ppr:ALPHA:TERMS, heat:T:TERMS or sum:C0:C1:…"
+    "operator '{found}' is not usable: {why}; write a comma-separated list of hops (0,1,2,3), mean:K, ppr:ALPHA:TERMS, heat:T:TERMS or sum:C0:C1:…; train also knows auto, alone"
 )]
 pub struct OperatorError {
     found: String,
@@ -126,6 +126,12 @@ impl FromStr for Operator {
                     true => c,
                     false => return Err(fail("it needs a weight that is not 0")),
                 }
+            }
+            ["ppr" | "heat", ..] => {
+                return Err(fail("it needs two numbers, such as ppr:0.1:10 or heat:2:10"));
+            }
+            [word] if word.parse::<f64>().is_err() => {
+                return Err(fail("it is neither a power of the adjacency nor a known name"));
             }
             [hop] | ["hop", hop] => {
                 let k = terms(hop)?;

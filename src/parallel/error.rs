@@ -71,9 +71,6 @@ pub enum CommError {
         /// Who did not answer, as far as is known.
         silent: Vec<usize>,
     },
-    /// The flag of the wait policy was raised while waiting.
-    #[error("{0}: gave up because this process was told to stop")]
-    Stopped(Awaited),
     /// The other rank has ended.
     #[error("{awaited}: rank {gone} has ended")]
     PeerGone {

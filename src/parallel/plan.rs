@@ -169,7 +169,7 @@ pub enum PlanError {
     },
     /// Shards without nodes.
     #[error(
-        "--shards {shards}: the {nodes} training nodes are {blocks} blocks, which fill at most {most} shards; use \
+        "--shards {shards}: the {nodes} training nodes make {blocks} block(s), enough for {most} shard(s); use \
          --shards {most}, or smaller blocks (--block-nodes), which change the rounding of sums"
     )]
     TooFewBlocks {
@@ -331,6 +331,7 @@ impl Plan {
     }
 
     /// Ranks that hold layers.
+    #[cfg(test)]
     pub fn working_ranks(&self) -> usize {
         self.shards * self.runs.iter().flatten().count()
     }

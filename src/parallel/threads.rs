@@ -346,17 +346,6 @@ mod tests {
     }
 
     #[test]
-    fn a_raised_flag_ends_the_wait() {
-        let mut group = ThreadCommunicator::group(2);
-        let _other = group.pop();
-        let c = &group[0];
-        let flag = Arc::new(AtomicBool::new(true));
-        let pending = c.post_receive(1, 1, vec![], 8).unwrap();
-        let error = wait_bytes(c, pending, &WaitPolicy::new().patient().with_stop(flag)).unwrap_err();
-        assert!(matches!(error, CommError::Stopped(_)));
-    }
-
-    #[test]
     fn long_messages_are_refused_by_the_receiver() {
         ThreadCommunicator::run(2, |c| {
             if c.rank() == 0 {

@@ -1,8 +1,6 @@
 //! The one wait loop.
 
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::communicator::{Communicator, Completed, Pending};
@@ -18,7 +16,6 @@ const LONGEST_ROLL_CALL: Duration = Duration::from_secs(10);
 #[derive(Debug, Default)]
 pub struct WaitPolicy {
     deadline: Option<Duration>,
-    stop: Option<Arc<AtomicBool>>,
     patient: bool,
     clock: Rc<PhaseClock>,
 }
@@ -32,15 +29,6 @@ impl WaitPolicy {
     /// Fails with [`CommError::Deadline`] after this long in one wait; zero means never.
     pub fn with_deadline(mut self, deadline: Duration) -> Self {
         self.deadline = (!deadline.is_zero()).then_some(deadline);
-        self
-    }
-
-    /// Fails with [`CommError::Stopped`] once `flag` is raised.
-    ///
-    /// This is the flag for giving up at once. A polite stop, in which the ranks agree on an iteration and finish it,
-    /// still needs its messages: read that flag between iterations instead.
-    pub fn with_stop(mut self, flag: Arc<AtomicBool>) -> Self {
-        self.stop = Some(flag);
         self
     }
 
@@ -72,7 +60,7 @@ impl WaitPolicy {
 /// to 100 ms an exchange, this one a few.
 ///
 /// # Errors
-/// The operation failed, the deadline passed (the error names the peer and the purpose), or the stop flag was raised.
+/// The operation failed, or the deadline passed (the error names the peer and the purpose).
 pub fn wait(
     communicator: &dyn Communicator,
     mut pending: Pending,
@@ -100,9 +88,6 @@ fn test_until(
         }
         if let Some(completed) = communicator.test(pending)? {
             return Ok(completed);
-        }
-        if policy.stop.as_ref().is_some_and(|flag| flag.load(Ordering::Relaxed)) {
-            return Err(CommError::Stopped(pending.awaited()));
         }
         if let Some(deadline) = policy.deadline.filter(|&deadline| waited >= deadline) {
             let (awaited, seconds) = (pending.awaited(), waited.as_secs_f64());

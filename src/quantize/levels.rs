@@ -164,18 +164,6 @@ impl LevelSet {
         }
     }
 
-    /// Replaces each value by the number of its nearest level and writes the indices, as many as there are values.
-    ///
-    /// # Panics
-    /// If the lengths differ.
-    pub fn round_with_indices<T: Element>(&self, values: &mut [T], indices: &mut [u32]) {
-        assert_eq!(values.len(), indices.len(), "one index a value");
-        for (values, indices) in values.chunks_mut(BATCH).zip(indices.chunks_mut(BATCH)) {
-            self.nearest_of(values, indices);
-            self.values_of(indices, values);
-        }
-    }
-
     /// Writes the index of each value's nearest level; quickest where the values are on the levels already.
     ///
     /// # Panics
@@ -345,8 +333,9 @@ mod tests {
             let mut narrow: Vec<f32> = wide.iter().map(|&x| x as f32).collect();
             let expected: Vec<u32> = narrow.iter().map(|&x| set.nearest(f64::from(x))).collect();
             let mut indices = vec![0; narrow.len()];
-            set.round_with_indices(&mut narrow, &mut indices);
+            set.indices_of(&narrow, &mut indices);
             prop_assert_eq!(&indices, &expected);
+            set.round(&mut narrow);
             let once = narrow.clone();
             set.round(&mut narrow);
             prop_assert_eq!(&once, &narrow);

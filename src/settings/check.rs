@@ -3,7 +3,7 @@
 use super::method::{self, Method};
 use super::{OperatorChoice, PenaltyRule, Precision, Quantize, RawSettings, Settings, SettingsError, Start};
 use crate::admm::Subproblem;
-use crate::graph::{FeatureNorm, Operators};
+use crate::graph::Operators;
 use crate::quantize::{LevelSet, Wire};
 
 /// The largest numbers that settings may ask for: far above any use, far below what would overflow.
@@ -34,7 +34,8 @@ impl RawSettings {
                 if stages.last() != Some(&layers) {
                     return Err(SettingsError::Contradiction(format!(
                         "--stages {text} ends with another number of layers than --layers {layers}: make them equal \
-                         or leave one out"
+                         or leave one out{}",
+                        method::MAY_COME_FROM_A_FILE
                     )));
                 }
                 stages
@@ -69,7 +70,7 @@ impl RawSettings {
             Some([both]) => Some((*both, *both)),
             Some([primal, dual]) => Some((*primal, *dual)),
             Some(list) => {
-                let expected = "two numbers are needed: PRIMAL,DUAL".to_owned();
+                let expected = "one number for both, or PRIMAL,DUAL".to_owned();
                 return Err(SettingsError::Range { flag: "tolerance", found: join(list), expected });
             }
         };
@@ -135,7 +136,7 @@ impl RawSettings {
             split: self.split,
             auto_operators,
             operators,
-            feature_norm: self.feature_norm.unwrap_or(FeatureNorm::None),
+            feature_norm: self.feature_norm.unwrap_or_default(),
             layers,
             neurons,
             proximal: number("proximal", self.proximal.unwrap_or(default_proximal(&stages)), 0.0, 1e6)?,

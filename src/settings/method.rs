@@ -8,6 +8,10 @@ use crate::backprop::Rule;
 /// Most layers of a network that takes the settings of shallow ones by backpropagation.
 const SHALLOW: usize = 3;
 
+/// Ends an error about a setting that the user may not have typed.
+pub(super) const MAY_COME_FROM_A_FILE: &str =
+    " (a setting may also come from the file of --config, or from the run that goes on)";
+
 /// What trains the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -125,12 +129,12 @@ pub(super) fn check_belongs(raw: &RawSettings, method: Method) -> Result<(), Set
     match method {
         Method::Admm => given(&of_backpropagation).map_or(Ok(()), |flag| {
             Err(SettingsError::Contradiction(format!(
-                "--{flag} has no meaning for --optimizer admm: leave it out, or choose gd, adadelta, adagrad or adam"
+                "--{flag} has no meaning for --optimizer admm: leave it out, or choose gd, adadelta, adagrad or adam{MAY_COME_FROM_A_FILE}"
             )))
         }),
         _ => given(&of_the_admm).map_or(Ok(()), |flag| {
             Err(SettingsError::Contradiction(format!(
-                "--{flag} has no meaning for --optimizer {word}: it belongs to the ADMM; leave it out"
+                "--{flag} has no meaning for --optimizer {word}: it belongs to the ADMM; leave it out{MAY_COME_FROM_A_FILE}"
             )))
         }),
     }

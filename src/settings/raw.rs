@@ -79,7 +79,8 @@ pub struct RawSettings {
     /// ν stops growing here [default: 1]
     #[arg(long, value_name = "NU", help_heading = "Algorithm")]
     pub nu_max: Option<f64>,
-    /// ν at the start of the second and later stages [default: 0.1, or --nu-max if that is smaller]
+    /// ν at the start of the second and later stages [default: 0.1, or --nu-max if that is smaller; --nu with
+    /// fixed penalties]
     #[arg(long, value_name = "NU", help_heading = "Algorithm")]
     pub nu_restart: Option<f64>,
     /// Weight decay μ of the first and the last layer [default: 0.05]
@@ -104,9 +105,9 @@ pub struct RawSettings {
     /// features vary count for more than others; 0: not at all [default: 10]
     #[arg(long, value_name = "XI", help_heading = "Algorithm")]
     pub follow_covariance: Option<f64>,
-    /// Exponent γ: training nodes of a class count (s/t)^γ, scaled to a mean of 1; t is its share of the training nodes,
-    /// s of the validation nodes, whose classes are looked at, as far as they differ by more than chance would have it;
-    /// 0: all alike [default: 1; 0 with an optimizer other than admm]
+    /// Exponent γ: a training node counts (s/t)^γ in the loss, scaled to a mean of 1. t is the share of its class among the
+    /// training nodes, s that among the validation nodes, whose classes are looked at, moved towards t as far as chance
+    /// could explain the difference; 0: all alike [default: 1; 0 with an optimizer other than admm]
     #[arg(long, value_name = "GAMMA", help_heading = "Algorithm")]
     pub class_weights: Option<f64>,
     /// How p and W are solved [default: auto]

@@ -18,7 +18,7 @@ use crate::progress::{seconds_left, time};
 use crate::quantize::{Coding, Wire};
 use crate::report::PlotError;
 use crate::report::scatter::{Point, ScatterPlot, Series, kind_of_levels};
-use crate::settings::{Precision, Quantize, RawSettings, Settings, SettingsError};
+use crate::settings::{Method, Precision, Quantize, RawSettings, Settings, SettingsError};
 use crate::train::output::Summary;
 use crate::train::{RunOptions, TrainError, train};
 
@@ -271,15 +271,27 @@ fn settings(
     output: &Path,
 ) -> Result<Settings, SettingsError> {
     let mut raw = study.base.clone();
+    if let Some(method) = raw.optimizer.filter(|&method| method != Method::Admm) {
+        let message = format!(
+            "traffic measures what p and q take, and --optimizer {} sends neither: leave it out of the file of --config",
+            method.word()
+        );
+        return Err(SettingsError::Contradiction(message));
+    }
+    // How p and q travel is the way's to say, whatever the file of settings has.
     raw.output = Some(output.to_owned());
     raw.seed = Some(raw.seed.unwrap_or(0) + run);
     if !study.splits.is_empty() {
         raw.split = Some(study.splits[run as usize % study.splits.len()].clone());
     }
     match way {
-        Way::Plain(wire) => raw.wire = wire,
+        Way::Plain(wire) => {
+            raw.wire = wire;
+            (raw.quantize, raw.bits, raw.spacing, raw.levels, raw.coding) = (None, None, None, None, None);
+        }
         Way::Levels(quantize, bits) => {
             (raw.quantize, raw.bits, raw.coding) = (Some(quantize), Some(bits), Some(coding));
+            (raw.wire, raw.levels) = (None, None);
         }
     }
     raw.check()

@@ -31,7 +31,7 @@ pub(super) fn admit(
 }
 
 /// The most memory that each rank needs under backpropagation, in bytes: parameters, their gradient with the tree that
-/// adds it up, on rank 0 what the rule and the best evaluation keep; features, and the activations of a block.
+/// adds it up, on rank 0 what the rule and the best evaluation keep; and features.
 pub(super) fn backprop_peaks(settings: &Settings, problem: &Problem, ranks: usize) -> Vec<u64> {
     let inputs = settings.operators.count() * problem.features;
     let layout = Layout::new(inputs, settings.neurons, problem.classes, settings.layers);

@@ -350,7 +350,7 @@ impl<'a, 'b, T: Real> Building<'a, 'b, T> {
 
     fn finish(mut self, workers: &Workers) -> Result<Input<T>, TrainError> {
         self.apply_metric(workers);
-        // Activations of layer 1 start with unit variance whatever the scale of the features.
+        // z_1 starts with variance 2, its activations with mean square 1, whatever the scale of the features.
         let square = |x: ArrayView2<'_, T>| x.iter().map(|x| x.f64() * x.f64()).sum::<f64>();
         let first = self.trained.first().map_or(0, |run| run.start);
         let norm2 = sum_over_blocks(self.group, self.trained.len(), 1, |block, sum| {

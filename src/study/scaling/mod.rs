@@ -26,7 +26,7 @@ pub use table::{Basis, Point, points};
 use crate::dataset::DatasetError;
 use crate::dataset::generate::{GenerateSettings, generate};
 use crate::progress::{seconds_left, time};
-use crate::settings::{RawSettings, Settings, SettingsError};
+use crate::settings::{Method, RawSettings, Settings, SettingsError};
 use crate::storage::read_small;
 use crate::train::output::Summary;
 use case::Case;
@@ -68,6 +68,9 @@ pub enum ScalingError {
         /// Why.
         source: Box<SettingsError>,
     },
+    /// A method without layers on ranks.
+    #[error("scaling measures ranks that hold layers, and those of --optimizer {0} hold nodes: leave it out")]
+    Optimizer(&'static str),
     /// No output folder.
     #[error("--output is needed: the folder of the study")]
     NoFolder,
@@ -83,7 +86,7 @@ pub enum ScalingError {
     #[error("weak scaling shares nodes between a power of two of ranks, not {0}: leave it out of --ranks")]
     Ranks(usize),
     /// A launcher that cannot be started.
-    #[error("cannot start {command}: {source}; give --launcher the words that start {RANKS} ranks here")]
+    #[error("cannot start {command}; give --launcher the words that start {RANKS} ranks here")]
     Start {
         /// The command.
         command: String,
@@ -162,6 +165,9 @@ pub fn run(study: &ScalingStudy, screen: &mut dyn Write) -> Result<Vec<Point>, S
     let launcher = study.launcher.join(" ");
     if !launcher.contains(RANKS) {
         return Err(ScalingError::Launcher(launcher));
+    }
+    if let Some(method) = study.base.optimizer.filter(|&method| method != Method::Admm) {
+        return Err(ScalingError::Optimizer(method.word()));
     }
     let cases = case::cases(study)?;
     // Wrong settings of any case show before the first run starts.
