@@ -278,12 +278,12 @@ fn settings(
         );
         return Err(SettingsError::Contradiction(message));
     }
-    // How p and q travel is the way's to say, whatever the file of settings has.
     raw.output = Some(output.to_owned());
     raw.seed = Some(raw.seed.unwrap_or(0) + run);
     if !study.splits.is_empty() {
         raw.split = Some(study.splits[run as usize % study.splits.len()].clone());
     }
+    // How p and q travel is the way's to say, whatever the file of settings has.
     match way {
         Way::Plain(wire) => {
             raw.wire = wire;
